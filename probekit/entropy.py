@@ -1,0 +1,65 @@
+"""Entropy of attention patterns, in nats, with its closed-form nulls. Plain functions.
+
+Source: Shannon entropy of each query's distribution over keys. The write-up "Homeostatic
+Crystallization" averages it over heads and queries, divides by ln T and calls it VDI.
+It misleads where the mask is forgotten: a causal query sees few keys, so that uniform attention,
+the maximum, reads ln(T!)/(T ln T) and not 1.
+"""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+#: Below this many weights the logarithms are cheap and the direct form, exact to rounding, is used.
+_SMALL = 2**18
+
+
+def row_entropy(pattern: Float[Tensor, "*rows key"]) -> Float[Tensor, "*rows"]:
+    """``-sum_s p_s ln p_s`` of each row, in nats; 0 ln 0 = 0.
+
+    Example:
+        >>> row_entropy(torch.full((2, 4), 0.25)).tolist() == [math.log(4)] * 2
+        True
+    """
+    return torch.special.entr(pattern).sum(-1)
+
+
+def softmax_entropy(
+    scores: Float[Tensor, "*rows key"], pattern: Float[Tensor, "*rows key"]
+) -> Float[Tensor, "*rows"]:
+    """The same where ``pattern`` is the softmax of ``scores``, without a logarithm a weight.
+
+    ``H = logsumexp(s) - sum p s``, and ``logsumexp(s) = max s - ln max p``: a quarter of the time
+    of the direct form. The rounding error is about 1e-7 times the largest score.
+    """
+    if pattern.numel() <= _SMALL:
+        return row_entropy(pattern)
+    partition = scores.amax(-1) - pattern.amax(-1).log()
+    return partition - torch.linalg.vecdot(pattern, scores)
+
+
+def uniform_entropy(visible: Bool[Tensor, "*rows key"]) -> Float[Tensor, "*rows"]:
+    """ln of the number of visible keys: the entropy of uniform attention under that mask."""
+    return visible.sum(-1).clamp(min=1).to(torch.get_default_dtype()).log()
+
+
+def uniform_causal_vdi(length: int) -> float:
+    """VDI of uniform causal attention over ``length`` positions: ``ln(T!) / (T ln T)``.
+
+    Example:
+        >>> round(uniform_causal_vdi(6), 6)
+        0.611992
+    """
+    return math.lgamma(length + 1) / (length * math.log(length))
+
+
+def one_hot_last_row_vdi(length: int) -> float:
+    """VDI when the last query attends to one key and the others uniformly: ``ln((T-1)!)/(T ln T)``.
+
+    Example:
+        >>> round(one_hot_last_row_vdi(6), 6)
+        0.445325
+    """
+    return math.lgamma(length) / (length * math.log(length))

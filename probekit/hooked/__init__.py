@@ -1,0 +1,1 @@
+"""Hooked models: cards, loading, adapters, and the native toy models."""

@@ -1,0 +1,241 @@
+"""``load``: a model by its card, from the hub cache, a folder, or a model already in memory."""
+
+import contextlib
+import copy
+import logging
+import os
+import socket
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+from transformer_lens.factories.architecture_adapter_factory import ArchitectureAdapterFactory
+from transformer_lens.model_bridge.generalized_components.base import GeneralizedComponent
+from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
+
+from .. import seam
+from ..errors import CardError, closest
+from .adapters import register_adapters
+from .cards import Card, HookedTransformerConfig, check_config, read_card
+from .model import HookedModel, hooked, load_weights
+from .native import build_native
+
+_PATIENCE = 0.5  # seconds to find out that there is no network
+
+
+def load(
+    name_or_path: str | Path,
+    *,
+    seed: int | None = None,
+    checkpoint: str | Path | None = None,
+    hf_model: nn.Module | None = None,
+    local_files_only: bool = False,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    **overrides: Any,
+) -> HookedModel:
+    """Load a model by the name of its card (:func:`probekit.list_models`) or a card's path.
+
+    Args:
+        seed: of a native model's random initialisation; None draws from fresh entropy.
+        checkpoint: weights: for Hugging Face models a folder (config.json and safetensors), for
+            native ones a safetensors file.
+        hf_model: a Hugging Face model in memory, of any size, wrapped in place; the config is
+            read from it and not checked against the card.
+        local_files_only: never ask the network.
+        device, dtype: where and in what precision; None leaves the model as it is.
+        overrides: fields of the config, for native models: ``load("grokking", n_layers=2)``.
+
+    Returns:
+        a TransformerBridge whose attention is live at scores and pattern.
+
+    Raises:
+        CardError: unknown card or key, weights that are not to be had (naming the id, the folder
+        option and the cache), or a model that cannot be wrapped.
+    """
+    card = read_card(name_or_path)
+    if card.source == "native":
+        model = _load_native(card, seed, checkpoint or card.checkpoint, hf_model, overrides)
+    else:
+        if overrides:
+            raise CardError(
+                f"card {card.name!r} has pretrained weights, so {', '.join(overrides)} cannot be "
+                "overridden; build a Hugging Face model of that size and pass hf_model="
+            )
+        given = hf_model is not None
+        source = hf_model if given else _from_pretrained(card, checkpoint, local_files_only)
+        assert source is not None
+        model = wrap(source, name=card.name)
+        if not given:
+            _check_against_card(card, model)
+    if device is not None or dtype is not None:
+        model.to(device=device, dtype=dtype) if dtype else model.to(device)
+    return model
+
+
+def wrap(hf_model: nn.Module, *, name: str = "external") -> HookedModel:
+    """Wrap a Hugging Face model, in place, in a bridge on probekit's attention; eval mode.
+
+    Raises:
+        CardError: it is wrapped already, or TransformerLens has no adapter for its class.
+    """
+    register_adapters()
+    seam.register()
+    if any(isinstance(module, GeneralizedComponent) for module in hf_model.modules()):
+        raise CardError("hf_model is wrapped already; use that bridge, or load the model afresh")
+    architecture = type(hf_model).__name__
+    supported = sorted(ArchitectureAdapterFactory._adapters)
+    if architecture not in supported:
+        raise CardError(
+            f"no TransformerLens adapter for {architecture}{closest(architecture, supported)}"
+        )
+    with _quiet():
+        bridge = build_bridge_from_module(
+            hf_model, architecture, hf_config=hf_model.config, model_name=name
+        )
+    model = hooked(bridge)
+    model.eval()
+    return model
+
+
+def random_twin(model: HookedModel, seed: int) -> HookedModel:
+    """The same architecture with fresh random weights: the null of weight and geometry batteries.
+
+    Native models draw from their initialisation law, Hugging Face models from their class's.
+    """
+    inner = model.original_model
+    first = next(inner.parameters())
+    if model.cfg.architecture == "TransformerLensNative":
+        twin = hooked(build_native(copy.deepcopy(model.cfg), seed))
+    else:
+        with torch.random.fork_rng(devices=[]), _quiet():
+            torch.manual_seed(seed)
+            twin = wrap(type(inner)(copy.deepcopy(inner.config)), name=model.cfg.model_name)
+    twin.to(device=first.device, dtype=first.dtype)
+    twin.train(model.training)
+    return twin
+
+
+def _load_native(
+    card: Card,
+    seed: int | None,
+    checkpoint: str | Path | None,
+    hf_model: nn.Module | None,
+    overrides: Mapping[str, Any],
+) -> HookedModel:
+    if hf_model is not None:
+        raise CardError(
+            f"card {card.name!r} is a native model; hf_model= needs a Hugging Face card"
+        )
+    check_config(card.name, overrides)
+    fields = {"model_name": card.name, **card.main_config, **overrides}
+    attention_bias = fields.pop("attention_bias", True)
+    cfg = HookedTransformerConfig(**fields)
+    cfg.attention_bias = attention_bias  # type: ignore[attr-defined]
+    model = hooked(build_native(cfg, seed))
+    if checkpoint is not None:
+        try:
+            load_weights(model, load_file(checkpoint))
+        except (OSError, SafetensorError) as error:
+            raise CardError(f"checkpoint {checkpoint} cannot be read: {error}") from error
+    return model
+
+
+def _from_pretrained(
+    card: Card, checkpoint: str | Path | None, local_files_only: bool
+) -> nn.Module:
+    seam.register()
+    where = checkpoint or card.checkpoint
+    if where is not None and not (Path(where) / "config.json").is_file():
+        raise CardError(f"checkpoint {where}: no folder with a config.json")
+    # Offline first: without a network the hub client retries for minutes before it gives up.
+    offline = where is not None or local_files_only or _cached(card) or not _hub_answers()
+    if where is None and offline and not _cached(card):
+        raise CardError(_not_here(card))
+    try:
+        cls = getattr(transformers, card.architecture or "")
+        with _quiet():
+            return cls.from_pretrained(
+                where or card.id, local_files_only=offline, attn_implementation=seam.NAME
+            )
+    except (OSError, ValueError, SafetensorError, AttributeError) as error:
+        raise CardError(f"{_not_here(card)} ({error})") from error
+
+
+def _cached(card: Card) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(card.id or "", "config.json"), str)
+
+
+def _hub_answers() -> bool:
+    """Whether the hub can be reached, found out within half a second."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
+        return True
+    address = urlsplit(constants.ENDPOINT)
+    answers: list[bool] = []
+
+    def ask() -> None:
+        with contextlib.suppress(OSError):
+            port = address.port or (443 if address.scheme == "https" else 80)
+            socket.create_connection((address.hostname, port), _PATIENCE).close()
+            answers.append(True)
+
+    # In a thread, since a name server that does not answer has a time limit of its own.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(_PATIENCE)
+    return bool(answers)
+
+
+def _not_here(card: Card) -> str:
+    from huggingface_hub import constants
+
+    return (
+        f"the weights of {card.id!r} (card {card.name!r}) are not in the hub cache at "
+        f"{constants.HF_HUB_CACHE} and the hub cannot be reached; give a folder with checkpoint=, "
+        "a model in memory with hf_model=, or fill the cache where there is a network"
+    )
+
+
+def _check_against_card(card: Card, model: HookedModel) -> None:
+    configs: dict[str, tuple[dict[str, Any], Any]] = {"": (card.main_config, model.cfg)}
+    for tower, fields in card.towers.items():
+        configs[f"{tower}."] = (dict(fields), getattr(model.cfg, tower, None))
+    wrong = [
+        f"{prefix}{key} is {getattr(loaded, key, None)!r}, the card says {value!r}"
+        for prefix, (fields, loaded) in configs.items()
+        for key, value in fields.items()
+        if getattr(loaded, key, None) != value
+    ]
+    if wrong:
+        raise CardError(f"card {card.name!r} does not fit {card.id}: {'; '.join(wrong)}")
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """Silence loaders' notes about unused heads and attention choices, warnings excepted."""
+    loggers = [logging.getLogger(name) for name in ("transformers", "transformer_lens")]
+    levels = [logger.level for logger in loggers]
+    bars = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if bars:
+            transformers.utils.logging.enable_progress_bar()

@@ -1,0 +1,73 @@
+"""The bridge that :func:`probekit.load` returns, and clean names for its weights."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from .. import seam
+from ..errors import CardError
+
+_WRAPPER = "_original_component."
+
+
+class HookedModel(TransformerBridge):
+    """A TransformerBridge on probekit's attention that also takes ``input_ids`` by name."""
+
+    def forward(self, input: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """As TransformerBridge's; ``model(input_ids=..., pixel_values=...)`` works too."""
+        if input is None:
+            input = kwargs.pop("input_ids", None)
+        return super().forward(input, *args, **kwargs)
+
+    def _repr_html_(self) -> str:
+        from ..sitemap import list_sites
+
+        return list_sites(self).to_html(index=False, max_rows=40)
+
+
+def hooked(bridge: TransformerBridge) -> HookedModel:
+    """Turn a fresh bridge into a HookedModel, on the seam for good."""
+    # TransformerLens's builder names its own class; only methods differ, so the class may change.
+    bridge.__class__ = HookedModel
+    seam.acquire(bridge)
+    assert isinstance(bridge, HookedModel)
+    return bridge
+
+
+def weights(model: TransformerBridge) -> dict[str, Tensor]:
+    """The parameters and buffers of the wrapped model under clean names, tied ones once.
+
+    The tensors are the live ones. Names carry no trace of the bridge, so that checkpoints
+    outlive TransformerLens's wrapping.
+    """
+    named = model.original_model.state_dict(keep_vars=True)
+    seen: dict[int, str] = {}
+    clean: dict[str, Tensor] = {}
+    for name, tensor in named.items():
+        if seen.setdefault(tensor.data_ptr(), name) == name or not tensor.numel():
+            clean[name.replace(_WRAPPER, "")] = tensor
+    return clean
+
+
+def load_weights(model: TransformerBridge, tensors: Mapping[str, Tensor]) -> None:
+    """Copy ``tensors`` (names as in :func:`weights`) into ``model``, in place.
+
+    Raises:
+        CardError: names or shapes differ; the message lists every difference.
+    """
+    own = weights(model)
+    wrong = [f"missing {name}" for name in own if name not in tensors]
+    wrong += [f"unexpected {name}" for name in tensors if name not in own]
+    wrong += [
+        f"{name} has shape {tuple(tensors[name].shape)}, the model {tuple(tensor.shape)}"
+        for name, tensor in own.items()
+        if name in tensors and tensors[name].shape != tensor.shape
+    ]
+    if wrong:
+        raise CardError(f"the checkpoint does not fit the model: {'; '.join(wrong)}")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])

@@ -1,0 +1,45 @@
+"""AttentionScale: multiply what attention adds to the residual stream by alpha."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from ..errors import ProbekitError
+from ..items import Firing, Intervention
+from ..site import Site
+
+
+@dataclass(frozen=True)
+class AttentionScale(Intervention):
+    """Scales the attention's contribution to the residual stream, biases included.
+
+    ``alpha=1`` is the identity, ``alpha=0`` removes the attention of those layers (the "W_O
+    knockout" of the equilibrium dossier). On post-norm models (BERT) the contribution is the
+    output projection, before the residual sum and its norm.
+
+    Args:
+        alpha: the factor, finite.
+        layer: index; None means every layer.
+        stack: which stack; None means every stack.
+
+    Raises:
+        ProbekitError: alpha is not finite.
+    """
+
+    alpha: float
+    layer: int | None = None
+    stack: str | None = None
+
+    source: ClassVar[str] = "W_O knockout of the equilibrium-propagation dossier"
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.alpha):
+            raise ProbekitError(f"alpha must be finite, not {self.alpha}")
+
+    def sites(self) -> tuple[Site, ...]:
+        return (Site("attn_out", self.layer, stack=self.stack),)
+
+    def edit(self, x: Tensor, at: Firing) -> Tensor:
+        return x * self.alpha

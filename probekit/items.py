@@ -1,0 +1,117 @@
+"""What can be attached: observers, which read, and interventions, which edit.
+
+Every concrete one is a frozen dataclass in its own file: fields are its parameters, checked in
+``__post_init__``; what accumulates during a run lives in the :class:`~probekit.attachment.
+Attachment`, so that one item may be attached to many models.
+"""
+
+import dataclasses
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+from .errors import ProbekitError
+from .measurement import Measurement
+from .seam import AttentionContext
+from .site import Site
+from .sitemap import HookSite
+
+
+@dataclass(frozen=True)
+class Firing:
+    """One firing of a hook: where, and the how-manieth of its forward pass.
+
+    ``iteration`` counts firings of the same hook within one forward (relaxation, generation).
+    ``attention`` holds mask and scores where the site is a pattern.
+    """
+
+    site: HookSite
+    iteration: int
+    attention: AttentionContext | None = None
+
+
+class Intervention(ABC):
+    """Edits activations; returns the edited tensor, or the same one changed in place."""
+
+    #: Where the definition comes from, and what the identity setting is.
+    source: ClassVar[str] = ""
+
+    @abstractmethod
+    def sites(self) -> tuple[Site, ...]:
+        """The addresses to edit."""
+
+    @abstractmethod
+    def edit(self, x: Tensor, at: Firing) -> Tensor:
+        """The tensor that takes the place of ``x`` (its head's slice, where the site has one)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observer(ABC):
+    """Reads activations and streams them into sufficient statistics.
+
+    Args:
+        name: the key of the result in the attachment; None means the class in snake case.
+        iterations: which firings within one forward count: ``"first"``, ``"last"``, ``"all"`` or
+            every k-th (an int). With ``"all"`` or k the result gains a dimension ``iteration``.
+        differentiable: keep the graph, so that a loss may be taken of the result.
+    """
+
+    name: str | None = None
+    iterations: Literal["first", "last", "all"] | int = "last"
+    differentiable: bool = False
+
+    #: Where the definition comes from, and the null that its values are read against.
+    source: ClassVar[str] = ""
+    null_name: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        every = self.iterations
+        if every not in ("first", "last", "all") and not (isinstance(every, int) and every > 0):
+            raise ProbekitError(
+                f"iterations is 'first', 'last', 'all' or a positive whole number, not {every!r}"
+            )
+
+    @property
+    def key(self) -> str:
+        """The name of the result."""
+        return self.name or snake_case(type(self).__name__)
+
+    @abstractmethod
+    def sites(self) -> tuple[Site, ...]:
+        """The addresses to read."""
+
+    @abstractmethod
+    def measure(self, x: Tensor, at: Firing) -> Any:
+        """The sufficient statistics of one firing."""
+
+    @abstractmethod
+    def combine(self, total: Any, new: Any) -> Any:
+        """The statistics of both; must be associative."""
+
+    @abstractmethod
+    def finish(self, totals: Mapping[HookSite, Any]) -> Measurement:
+        """The result, from the statistics of every site."""
+
+
+Item = Intervention | Observer
+
+
+def describe(item: object) -> str:
+    """``item`` as an expression without the fields that hold their defaults."""
+    if not dataclasses.is_dataclass(item):
+        return repr(item)
+    fields = [
+        f"{field.name}={getattr(item, field.name)!r}"
+        for field in dataclasses.fields(item)
+        if getattr(item, field.name) != field.default
+    ]
+    return f"{type(item).__name__}({', '.join(fields)})"
+
+
+def snake_case(name: str) -> str:
+    """``"AttentionEntropy"`` -> ``"attention_entropy"``; ``"VDI"`` -> ``"vdi"``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

@@ -1,0 +1,68 @@
+"""Pictures of measurements. Every function draws into an Axes and returns it."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .errors import ProbekitError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from .measurement import Measurement
+
+
+def plot_measurement(measurement: "Measurement", ax: "Axes | None" = None) -> "Axes":
+    """Layer by head as an annotated picture; one dimension as a line, with the null dashed.
+
+    Raises:
+        ProbekitError: more dimensions than a picture holds; select some of them first.
+    """
+    import matplotlib.pyplot as plt
+
+    axes = ax if ax is not None else plt.subplots(figsize=(6, 4))[1]
+    values = measurement.values.detach().cpu().double().numpy()
+    sizes = [size for size in values.shape if size > 1] or [1]
+    if len(sizes) == 1:
+        _draw_line(measurement, values, axes)
+    elif values.ndim == 2 or (values.ndim == 3 and measurement.dims[0] == "stack"):
+        _draw_grid(measurement, values, axes)
+    else:
+        raise ProbekitError(
+            f"measurement {measurement.name!r} has dimensions {measurement.dims}; a picture holds "
+            "two: plot a part of to_frame() instead"
+        )
+    return axes
+
+
+def _draw_line(measurement: "Measurement", values: np.ndarray, axes: "Axes") -> None:
+    dim = max(measurement.dims, key=lambda name: len(measurement.coords[name]))
+    labels = [str(label) for label in measurement.coords[dim]]
+    axes.plot(labels, values.reshape(-1), "o-", label=measurement.name)
+    if measurement.null is not None:
+        null = measurement.null.expand_as(measurement.values).detach().cpu().double()
+        axes.plot(labels, null.numpy().reshape(-1), "k--", label=f"null: {measurement.null_name}")
+        axes.legend()
+    axes.set_xlabel(dim)
+    axes.set_ylabel(f"{measurement.name} [{measurement.units}]")
+
+
+def _draw_grid(measurement: "Measurement", values: np.ndarray, axes: "Axes") -> None:
+    row_dims, column_dim = measurement.dims[:-1], measurement.dims[-1]
+    grid = values.reshape(-1, values.shape[-1])
+    image = axes.imshow(grid, aspect="auto", cmap="viridis")
+    bar = axes.figure.colorbar(image, ax=axes, label=f"{measurement.name} [{measurement.units}]")
+    null = None if measurement.null is None else measurement.null.detach().double().unique()
+    if null is not None and null.numel() == 1:
+        bar.ax.axhline(float(null), color="red", linewidth=2)
+        axes.set_title(f"null {float(null):.6g}: {measurement.null_name} (red)", fontsize=9)
+    if "stack" in row_dims:
+        stacks, layers = (measurement.coords[dim] for dim in row_dims)
+        labels = [f"{stack or 'blocks'}.{layer}" for stack in stacks for layer in layers]
+    else:
+        labels = [str(label) for label in measurement.coords[row_dims[0]]]
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylabel(" ".join(row_dims))
+    axes.set_xlabel(column_dim)
+    columns = measurement.coords[column_dim]
+    axes.set_xticks(range(len(columns)), [str(label) for label in columns])

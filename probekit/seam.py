@@ -1,0 +1,223 @@
+"""The seam: attention whose scores and pattern an edit can reach.
+
+TransformerLens 4 fires ``hook_attn_scores`` and ``hook_pattern`` of Hugging Face-backed models
+after the value product, so that an edit there changes nothing. probekit registers one attention
+function through Hugging Face's public ``AttentionInterface``; it passes the scores and the
+pattern through the bridge's own hook points *before* the value product. While neither carries a
+hook it calls SDPA, at SDPA's speed. Our native attention calls the same function.
+
+Source: transformers' "Attention Interface" documentation; the attention itself is Vaswani et
+al. 2017, equation 1.
+"""
+
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from transformer_lens.hook_points import HookPoint
+from transformer_lens.model_bridge.generalized_components.attention import AttentionBridge
+from transformers import AttentionInterface, AttentionMaskInterface, PretrainedConfig
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from .errors import ProbekitError
+
+NAME = "probekit"
+_TAPS = "_probekit_taps"
+_CONTEXT = "probekit"
+
+
+@dataclass(frozen=True)
+class AttentionContext:
+    """What an observer at a pattern may want besides the pattern.
+
+    ``masked`` are the masked scores before any edit, ``scores`` the same after edits at the
+    scores, ``pattern`` their softmax before edits at the pattern.
+    """
+
+    masked: Float[Tensor, "batch head query key"]
+    scores: Float[Tensor, "batch head query key"] | None = None
+    pattern: Float[Tensor, "batch head query key"] | None = None
+
+    def visible(self) -> Bool[Tensor, "batch query key"]:
+        """Which keys each query may attend to: the mask, which all heads share."""
+        return self.masked[:, 0] > torch.finfo(self.masked.dtype).min / 2
+
+
+@dataclass(frozen=True)
+class _Taps:
+    scores: HookPoint
+    pattern: HookPoint
+
+    @property
+    def active(self) -> bool:
+        return any(
+            hook._forward_hooks or hook._backward_hooks for hook in (self.scores, self.pattern)
+        )
+
+
+def context_of(hook: HookPoint) -> AttentionContext | None:
+    """The attention context of a firing ``hook_pattern``; None outside the seam."""
+    return hook.ctx.get(_CONTEXT)
+
+
+def publish_context(hook: HookPoint, context: AttentionContext | None) -> None:
+    """Make ``context`` what :func:`context_of` answers for ``hook``; None withdraws it."""
+    if context is None:
+        hook.ctx.pop(_CONTEXT, None)
+    else:
+        hook.ctx[_CONTEXT] = context
+
+
+def attention(
+    module: nn.Module,
+    query: Float[Tensor, "batch head query d_head"],
+    key: Float[Tensor, "batch kv_head key d_head"],
+    value: Float[Tensor, "batch kv_head key d_head"],
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    is_causal: bool | None = None,
+    position_bias: Tensor | None = None,
+    **kwargs: object,
+) -> tuple[Float[Tensor, "batch query head d_head"], None]:
+    """Attention with live scores and pattern, in the form of Hugging Face's interface.
+
+    Args:
+        module: the attention module that calls; its taps were set by :func:`acquire`.
+        attention_mask: boolean (True = visible) or additive, broadcast to the scores; or None.
+        scaling: factor on q·k; None means ``d_head ** -0.5``.
+        position_bias: added to the scores before the mask (T5).
+
+    Raises:
+        ProbekitError: the model asks for soft-capped scores, attention sinks or a paged cache,
+            which this function would otherwise compute wrongly.
+    """
+    _refuse_unknown_attention(module, kwargs)
+    taps: _Taps | None = module.__dict__.get(_TAPS)
+    if taps is None or not taps.active:
+        return sdpa_attention_forward(
+            module,
+            query,
+            key,
+            value,
+            attention_mask,
+            dropout=dropout,
+            scaling=scaling,
+            is_causal=is_causal,
+            position_bias=position_bias,
+        )
+    groups = query.shape[1] // key.shape[1]
+    key, value = repeat_kv(key, groups), repeat_kv(value, groups)
+    scores = torch.matmul(query, key.transpose(2, 3))
+    scores = scores * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    if position_bias is not None:
+        scores = scores + position_bias
+    causal = getattr(module, "is_causal", False) if is_causal is None else is_causal
+    masked = _mask(scores, attention_mask, causal)
+    scores = taps.scores(masked)
+    # Half precision is upcast, as Hugging Face's eager attention does for most families.
+    exact = scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
+    pattern = exact.softmax(-1).to(query.dtype)
+    publish_context(taps.pattern, AttentionContext(masked, scores, pattern))
+    try:
+        pattern = taps.pattern(pattern)
+    finally:
+        publish_context(taps.pattern, None)
+    pattern = nn.functional.dropout(pattern, p=dropout, training=module.training)
+    # No weights are returned: the bridge would fire its pattern hook on them a second time.
+    return torch.matmul(pattern, value).transpose(1, 2).contiguous(), None
+
+
+def _mask(scores: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    lowest = torch.finfo(scores.dtype).min
+    if mask is None:
+        queries, keys = scores.shape[-2:]
+        if not causal or queries == 1:
+            return scores
+        visible = torch.ones(queries, keys, dtype=torch.bool, device=scores.device).tril(
+            keys - queries
+        )
+        return scores.masked_fill(~visible, lowest)
+    if mask.dtype == torch.bool:
+        return scores.masked_fill(~mask, lowest)
+    return scores + mask
+
+
+def _refuse_unknown_attention(module: nn.Module, kwargs: dict[str, object]) -> None:
+    for key, meaning in (
+        ("softcap", "soft-capped scores"),
+        ("s_aux", "attention sinks"),
+        ("cache", "a paged cache"),
+    ):
+        if kwargs.get(key) is not None:
+            raise ProbekitError(
+                f"{type(module).__name__} uses {meaning}, which probekit's attention does not "
+                "compute; load this model with TransformerLens's own bridge and eager attention"
+            )
+
+
+def delegating(attn: nn.Module) -> bool:
+    """Whether this attention bridge hands its computation to a Hugging Face module.
+
+    Those are the ones whose pattern and score hooks TransformerLens fires after the fact.
+    """
+    return (
+        isinstance(attn, AttentionBridge)
+        and type(attn).forward is AttentionBridge.forward
+        and not getattr(attn.original_component, "accepts_pattern_fn", False)
+    )
+
+
+_users: "WeakKeyDictionary[nn.Module, int]" = WeakKeyDictionary()
+_before: "WeakKeyDictionary[nn.Module, list[tuple[PretrainedConfig, str | None]]]" = (
+    WeakKeyDictionary()
+)
+
+
+def acquire(model: nn.Module) -> None:
+    """Route the attention of ``model`` through the seam; undone by as many :func:`release`."""
+    _users[model] = _users.get(model, 0) + 1
+    if _users[model] > 1:
+        return
+    register()
+    for attn in filter(delegating, list(model.modules())):
+        taps = _Taps(attn.hook_attn_scores, attn.hook_pattern)  # type: ignore[arg-type]
+        for module in attn.original_component.modules():  # type: ignore[union-attr]
+            module.__dict__[_TAPS] = taps
+    _before[model] = [(config, config._attn_implementation) for config in _configs(model)]
+    for config, _ in _before[model]:
+        config._attn_implementation = NAME
+
+
+def release(model: nn.Module) -> None:
+    """Give back one :func:`acquire`; the last one restores the attention that was there."""
+    _users[model] -= 1
+    if _users[model]:
+        return
+    for config, implementation in _before.pop(model):
+        config._attn_implementation = implementation
+    for module in model.modules():
+        module.__dict__.pop(_TAPS, None)
+    del _users[model]
+
+
+def register() -> None:
+    """Make the seam known to transformers (idempotent).
+
+    The mask function must be registered too: without it padding and causal masks are dropped.
+    """
+    AttentionInterface.register(NAME, attention)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+def _configs(model: nn.Module) -> list[PretrainedConfig]:
+    """Each distinct Hugging Face config below ``model``, parents first (T5 holds copies)."""
+    found: dict[int, PretrainedConfig] = {}
+    for module in model.modules():
+        config = module.__dict__.get("config")
+        if isinstance(config, PretrainedConfig):
+            found.setdefault(id(config), config)
+    return list(found.values())

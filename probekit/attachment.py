@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +70,7 @@ class _State:
     grads: list[tuple[nn.Parameter, bool]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, model: nn.Module) -> "Self":
+    def of(cls, model: nn.Module) -> "_State":
         return cls(
             [(module, module.training) for module in model.modules()],
             [(parameter, parameter.requires_grad) for parameter in model.parameters()],
@@ -165,7 +165,7 @@ class Attachment:
             _weigh(hook, before, edited, in_place=edited is tensor)
         return None if edited is tensor else edited
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Attachment":
         return self
 
     def __exit__(
@@ -316,9 +316,7 @@ def _checked(item: Intervention, site: HookSite, before: Tensor, after: Any) -> 
         raise ProbekitError(
             f"{describe(item)} at {site} returned {type(after).__name__}; an edit returns a tensor"
         )
-    # ln_final may keep fewer positions: only those are then unembedded.
-    fewer = site.part == "ln_final" and after.shape[::2] == before.shape[::2]
-    if after.shape != before.shape and not fewer:
+    if after.shape != before.shape:
         raise ProbekitError(
             f"{describe(item)} at {site} returned shape {tuple(after.shape)}, "
             f"not {tuple(before.shape)}"
@@ -327,9 +325,6 @@ def _checked(item: Intervention, site: HookSite, before: Tensor, after: Any) -> 
 
 
 def _weigh(hook: _Hook, before: Tensor, after: Tensor, in_place: bool) -> None:
-    if before.shape != after.shape:
-        hook.edit, hook.change = "returned", float("nan")
-        return
     change = float((after.detach() - before).norm())
     hook.change = max(change, hook.change or 0.0)
     if hook.change:

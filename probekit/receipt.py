@@ -10,7 +10,7 @@ class ReceiptRow:
     """One item at one site.
 
     ``change`` is the largest L2 norm of (edited - original) seen; it is measured at firings 1, 2,
-    4, 8, ... only, so that long runs pay nothing for it. NaN: the edit changed the shape.
+    4, 8, ... only, so that long runs pay nothing for it. None: it was never edited (an observer).
     """
 
     item: str

@@ -17,7 +17,7 @@ class Edit(Intervention):
 
     Args:
         site: an address; with a head in it ``fn`` sees that head's slice only.
-        fn: tensor -> tensor of the same shape (at ``ln_final`` it may keep fewer positions).
+        fn: tensor -> tensor of the same shape.
 
     Raises:
         ProbekitError: ``fn`` is not callable, or returned something else, when it fires.

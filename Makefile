@@ -1,0 +1,36 @@
+# From a fresh clone: `make demo` gives a verdict on a published finding, `make test` checks everything.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# Two test processes with one thread each: with more, they fight over the cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+
+.PHONY: demo test test-slow lint bench
+.DEFAULT_GOAL := test
+
+demo: $(STAMP)
+	$(BIN)/probekit run crystallization --preset quick --jobs 2
+
+test: lint
+	$(PYTEST)
+
+test-slow: $(STAMP)
+	$(PYTEST) -m slow
+
+lint: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+bench: $(STAMP)
+	set -e; for script in benchmarks/*.py; do $(BIN)/python "$$script"; done
+
+# torch by itself first, at the pinned version: a mirror that offers its CPU build is then used,
+# where the newest torch would bring several GB of CUDA libraries along.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@

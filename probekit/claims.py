@@ -1,0 +1,120 @@
+"""Published claims and the verdict on each: decided by the numbers of a run, never typed by hand.
+
+    reproduced          every seed lies in [published - tolerance, published + tolerance]
+    explained by null   reproduced, and so does the stated control: the reading needs no effect
+    not reproduced      some seed lies outside, or did not show the thing at all (NaN)
+    blocked             it cannot be measured here; `Blocked` says what is missing
+
+"Reproduced" asks for every seed, not for the mean: a mean can sit between two wrong readings.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from probekit.errors import RunError
+from probekit.runs import json_safe
+
+
+class Blocked(Exception):
+    """Raised by a claim's `measure` or `null`: the argument says what is missing."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One published number, how to measure it, and what it is held against."""
+
+    id: str
+    """Such as `"000-1"`."""
+    source: str
+    """Where it was published."""
+    statement: str
+    """The claim in one sentence."""
+    published: float | tuple[float, float]
+    """A number, or the (low, high) range that was published."""
+    tolerance: float
+    """Added on both sides of what was published."""
+    measure: Callable[[Any], Sequence[float]]
+    """From a recipe's results one value per seed; NaN where the thing was not observed."""
+    null: Callable[[Any], Sequence[float] | None]
+    """From the same results what the control or the closed form reads; None without one."""
+    control: str
+    """What that control or closed form is, in words."""
+
+    def __post_init__(self) -> None:
+        low, high = self._range
+        if not (low <= high and self.tolerance >= 0):
+            raise RunError(
+                f"claim {self.id}: published must be a number or (low, high) and tolerance not"
+                f" negative; given {self.published!r} and {self.tolerance!r}"
+            )
+
+    @property
+    def _range(self) -> tuple[float, float]:
+        if isinstance(self.published, tuple):
+            return self.published
+        return self.published, self.published
+
+    def accepts(self, value: float) -> bool:
+        """Whether `value` is what was published, within the tolerance; never for NaN."""
+        low, high = self._range
+        return low - self.tolerance <= value <= high + self.tolerance
+
+
+def decide(claim: Claim, results: Any) -> dict[str, Any]:
+    """Measure a claim on a recipe's results and return its row of `summary.json`.
+
+    Returns:
+        `id, source, statement, published, measured, interval, null, control, verdict, n, observed,
+        reason`, all JSON-safe. `measured` is the mean and `interval` the [least, greatest] over the
+        `observed` of `n` seeds, `null` the mean of the control, `reason` what blocks the claim.
+
+    Raises:
+        RunError: the claim's `measure` returned no value at all.
+    """
+    try:
+        values = [float(value) for value in claim.measure(results)]
+        controls = [float(value) for value in claim.null(results) or ()]
+    except Blocked as blocked:
+        return _row(claim, [], [], "blocked", str(blocked))
+    if not values:
+        raise RunError(f"claim {claim.id} measured nothing: `measure` gives one value per seed")
+    return _row(claim, values, controls, _verdict(claim, values, controls))
+
+
+def _verdict(claim: Claim, values: list[float], controls: list[float]) -> str:
+    if not all(map(claim.accepts, values)):
+        return "not reproduced"
+    if controls and all(map(claim.accepts, controls)):
+        return "explained by null"
+    return "reproduced"
+
+
+def _row(
+    claim: Claim,
+    values: list[float],
+    controls: list[float],
+    verdict: str,
+    reason: str | None = None,
+) -> dict[str, Any]:
+    observed = [value for value in values if not math.isnan(value)]
+    row = {
+        "id": claim.id,
+        "source": claim.source,
+        "statement": claim.statement,
+        "published": claim.published,
+        "measured": _mean(observed),
+        "interval": [min(observed), max(observed)] if observed else None,
+        "null": _mean(controls),
+        "control": claim.control,
+        "verdict": verdict,
+        "n": len(values),
+        "observed": len(observed),
+        "reason": reason,
+    }
+    return json_safe(row)
+
+
+def _mean(values: list[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None

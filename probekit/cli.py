@@ -1,0 +1,150 @@
+"""The command `probekit`: list, show, copy and run recipes; list models and their sites."""
+
+import argparse
+import dataclasses
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from tyro.conf import OmitArgPrefixes, Positional
+from tyro.extras import SubcommandApp
+
+from probekit import recipes
+from probekit.errors import ProbekitError, RunError
+
+_PRESETS = ("quick", "paper")
+_app = SubcommandApp()
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """The flags that every recipe has."""
+
+    preset: Literal["quick", "paper"] = "quick"
+    """The configuration that the recipe's own flags start from."""
+    jobs: int = 1
+    """How many pieces of work run side by side; the results do not depend on it."""
+    out: Path = Path("runs")
+    """Results go to OUT/<recipe>/<preset>; the same command again goes on where it stopped."""
+
+
+@_app.command
+def ls(names: bool = False) -> None:
+    """List the recipes.
+
+    Args:
+        names: only their names, one a line.
+    """
+    found = recipes.discover()
+    width = max(map(len, found), default=0)
+    for name, path in found.items():
+        title = recipes.docstring(path).partition("\n")[0]
+        print(name if names else f"{name:{width}}  {title}".rstrip())
+
+
+@_app.command
+def show(name: Positional[str]) -> None:
+    """Print what a recipe says about itself: question, commands, expected numbers, time, source."""
+    path = recipes.find(name)
+    print(f"{recipes.docstring(path)}\n\nfile: {path}")
+
+
+@_app.command
+def run(name: Positional[str], options: OmitArgPrefixes[RunOptions] = RunOptions()) -> None:
+    """Run a recipe and print a verdict on each of its claims.
+
+    Each recipe has flags of its own: see `probekit run NAME --help`.
+    """
+    recipe = recipes.load(recipes.find(name))
+    config = _preset(recipe, options.preset)
+    recipes.run(recipe, config, options.preset, options.out, options.jobs)
+
+
+@_app.command
+def cp(name: Positional[str], dest: Positional[Path] = Path(".")) -> None:
+    """Copy a recipe, to change it.
+
+    Args:
+        dest: a file or a folder.
+    """
+    path = recipes.find(name)
+    target = dest / path.name if dest.is_dir() else dest
+    if target.exists():
+        raise RunError(f"{target} exists; name another file or delete it")
+    shutil.copyfile(path, target)
+    print(f"copied to {target}; run it with `probekit run {target}`")
+
+
+@_app.command
+def models() -> None:
+    """List the models that `probekit.load` knows."""
+    import probekit
+
+    _print_frame(probekit.list_models())
+
+
+@_app.command
+def sites(model: Positional[str]) -> None:
+    """List where a model can be read and edited; loads the model."""
+    import probekit
+
+    _print_frame(probekit.list_sites(probekit.load(model)))
+
+
+def _print_frame(frame: Any) -> None:
+    print(frame.to_string(index=False))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status: 1 for an error, 130 when interrupted."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if args[:1] == ["run"] and args[1:] and not args[1].startswith("-"):
+            _run_with_flags(args[1], args[2:])
+        else:
+            _app.cli(prog="probekit", args=args, description=__doc__)
+    except ProbekitError as error:
+        print(f"probekit: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        again = "finished work is kept: the same command again goes on where it stopped"
+        print(f"\nprobekit: interrupted; {again}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _run_with_flags(name: str, flags: list[str]) -> None:
+    """Run a recipe whose `Config` gives the command line more flags, defaults by the preset."""
+    path = recipes.find(name)
+    recipe = recipes.load(path)
+    # tyro shows a field under its own name; for the one that every recipe has, --seed reads better.
+    hints = recipe.Config.__annotations__
+    seeds: Any = hints["seeds"]
+    hints["seeds"] = Annotated[seeds, tyro.conf.arg(name="seed")]
+    both = dataclasses.make_dataclass(
+        "Flags",
+        [
+            ("run", OmitArgPrefixes[RunOptions], RunOptions()),
+            ("config", OmitArgPrefixes[recipe.Config], _preset(recipe, _preset_in(flags))),
+        ],
+        frozen=True,
+    )
+    title = recipes.docstring(path).partition("\n")[0]
+    parsed: Any = tyro.cli(both, prog=f"probekit run {name}", description=title, args=flags)
+    options: RunOptions = parsed.run
+    recipes.run(recipe, parsed.config, options.preset, options.out, options.jobs)
+
+
+def _preset_in(flags: list[str]) -> str:
+    """Find --preset before the rest can be parsed; a wrong one is left for tyro to refuse."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--preset", nargs="?")
+    preset = parser.parse_known_args(flags)[0].preset
+    return preset if preset in _PRESETS else "quick"
+
+
+def _preset(recipe: recipes.Recipe, preset: str) -> Any:
+    return recipe.Config.quick() if preset == "quick" else recipe.Config.paper()

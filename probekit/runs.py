@@ -1,0 +1,257 @@
+"""The folder of one run: written so that a run may be killed at any moment and started again.
+
+Every file but `metrics.jsonl` is replaced whole or not at all. A metrics row that was cut off is
+dropped when read. Resume with
+
+    checkpoint = run.load_checkpoint()          # None at the first start
+    run.truncate(step)                          # rows written after the checkpoint are repeated
+
+One process writes a folder at a time; two writers are not kept apart.
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from probekit.errors import RunError
+from probekit.paths import checkout
+
+_PACKAGES = ("probekit", "torch", "transformer-lens", "transformers")
+_OPTIMIZER = "optimizer."
+
+
+class RunDir:
+    """A run's folder: `config.json`, `metrics.jsonl`, `checkpoint.safetensors`, `summary.json`."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    def __repr__(self) -> str:
+        return f"RunDir({str(self.path)!r})"
+
+    def start(self, config: Any, seed: int | None = None) -> None:
+        """Write `config.json`, or check that the folder's own belongs to the same run.
+
+        The field `seeds` may differ: adding seeds to a run redoes nothing.
+
+        Args:
+            config: a dataclass instance or a mapping.
+            seed: the seed of this folder, if it holds one.
+
+        Raises:
+            RunError: the folder holds a run with another config or seed.
+        """
+        new = {"config": json_safe(config), "seed": seed}
+        if (self.path / "config.json").exists():
+            old = self.read_json("config.json")
+            self._refuse_other(
+                {**old["config"], "seed": old["seed"]}, {**new["config"], "seed": seed}
+            )
+            if old["config"] == new["config"]:
+                return  # keep the versions that the run was started with
+        self.write_json("config.json", {**new, "environment": environment()})
+
+    def _refuse_other(self, old: dict[str, Any], new: dict[str, Any]) -> None:
+        names = [n for n in {**old, **new} if n != "seeds" and old.get(n) != new.get(n)]
+        if names:
+            fields = ", ".join(f"{n} ({old.get(n)!r} there, {new.get(n)!r} here)" for n in names)
+            raise RunError(
+                f"{self.path} holds a run with another config: {fields};"
+                " choose another --out or delete the folder"
+            )
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has ended, that is, wrote its `summary.json`."""
+        return (self.path / "summary.json").exists()
+
+    def write_json(self, name: str, obj: Any) -> None:
+        """Write `obj` (see `json_safe`) as JSON, whole or not at all."""
+        self.write_text(name, json.dumps(json_safe(obj), indent=2, allow_nan=False) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file, whole or not at all."""
+        write_atomic(self.path / name, text.encode())
+
+    def read_json(self, name: str) -> Any:
+        """Read a JSON file of this folder.
+
+        Raises:
+            RunError: it is missing or not JSON.
+        """
+        path = self.path / name
+        try:
+            return json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise self._unreadable(path, error) from None
+
+    def _unreadable(self, path: Path, error: Exception) -> RunError:
+        return RunError(f"cannot read {path}: {error}; delete {self.path} and run again")
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add a row to `metrics.jsonl`; it needs a `step`, by which a resume drops rows."""
+        if "step" not in row:
+            raise RunError(f"a metrics row needs a 'step'; given: {', '.join(row) or 'none'}")
+        with open(self.path / "metrics.jsonl", "a") as file:
+            file.write(json.dumps(json_safe(row), allow_nan=False) + "\n")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the rows of `metrics.jsonl`, without a last one that was cut off.
+
+        Raises:
+            RunError: a row before the last is not JSON.
+        """
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return []
+        *lines, _torn = path.read_text().split("\n")  # "" after a last line that is whole
+        try:
+            return [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise self._unreadable(path, error) from None
+
+    def truncate(self, step: int) -> None:
+        """Drop the rows after `step` and a torn last one; done before a resumed run appends."""
+        kept = [row for row in self.rows() if row["step"] <= step]
+        self.write_text("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+
+    def save_checkpoint(
+        self, step: int, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]
+    ) -> None:
+        """Write tensors and JSON metadata as `checkpoint.safetensors`, whole or not at all."""
+        # Cloned: safetensors refuses tensors that share memory, such as tied embeddings.
+        data = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+        metadata = {"step": str(step), "meta": json.dumps(dict(meta))}
+        write_atomic(
+            self.path / "checkpoint.safetensors", safetensors.torch.save(data, metadata=metadata)
+        )
+
+    def load_checkpoint(self) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
+        """Return `(step, tensors, meta)` of the last checkpoint, or None when there is none.
+
+        Raises:
+            RunError: the file is truncated or is no checkpoint.
+        """
+        path = self.path / "checkpoint.safetensors"
+        if not path.exists():
+            return None
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                metadata = file.metadata()
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return int(metadata["step"]), tensors, json.loads(metadata["meta"])
+        except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise RunError(
+                f"{path} is damaged: {error}; delete it to start this run over"
+            ) from None
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`; a crash leaves the old file or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def json_safe(obj: Any) -> Any:
+    """Return `obj` in JSON's own types: NaN and infinities become None, tensors become lists.
+
+    Raises:
+        TypeError: it holds something that has no JSON form.
+    """
+    if obj is None or isinstance(obj, bool | int | str):
+        return obj
+    if isinstance(obj, float):
+        return obj if math.isfinite(obj) else None
+    if isinstance(obj, Mapping):
+        return {str(key): json_safe(value) for key, value in obj.items()}
+    if isinstance(obj, list | tuple):
+        return [json_safe(value) for value in obj]
+    if isinstance(obj, Path):
+        return str(obj)
+    if hasattr(obj, "tolist"):  # torch and numpy, scalars too
+        return json_safe(obj.tolist())
+    if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
+        return json_safe({f.name: getattr(obj, f.name) for f in dataclasses.fields(obj)})
+    raise TypeError(f"no JSON form for {type(obj).__name__}: {obj!r}")
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the state of an optimizer such as AdamW, named `optimizer.<parameter>.<what>`."""
+    return {
+        f"{_OPTIMIZER}{index}.{name}": value
+        for index, state in optimizer.state_dict()["state"].items()
+        for name, value in state.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` returned; other names in `tensors` are passed over.
+
+    Raises:
+        RunError: the tensors belong to an optimizer over other parameters.
+    """
+    shapes = [p.shape for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith(_OPTIMIZER):
+            index, what = name.removeprefix(_OPTIMIZER).split(".")
+            if int(index) >= len(shapes) or value.shape not in (shapes[int(index)], ()):
+                raise RunError(
+                    f"{name} of shape {list(value.shape)} fits none of the optimizer's"
+                    f" {len(shapes)} parameters; the checkpoint is of another model"
+                )
+            # Cloned: the optimizer updates its state in place.
+            state.setdefault(int(index), {})[what] = value.clone()
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+@cache
+def environment() -> dict[str, str | None]:
+    """Return what a number may depend on: versions, platform, and the commit in a checkout."""
+    return {
+        "python": platform.python_version(),
+        **{name: _version(name) for name in _PACKAGES},
+        "commit": _commit(),
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None  # probekit itself, when a checkout is used without being installed
+
+
+def _commit() -> str | None:
+    root = checkout()
+    if root is None:
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None  # no git, no repository, or no commit yet
+    return done.stdout.strip()

@@ -1,0 +1,67 @@
+"""A training loop that may be killed at any step and ends with the same numbers all the same."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+from tqdm.auto import tqdm
+from transformer_lens.model_bridge import TransformerBridge
+
+from ..hooked.model import load_weights, weights
+from ..runs import RunDir, optimizer_tensors, restore_optimizer
+
+
+def train(
+    run: RunDir,
+    model: TransformerBridge,
+    optimizer: Optimizer,
+    *,
+    steps: int,
+    update: Callable[[int], None],
+    log: Callable[[int], Mapping[str, Any]],
+    log_every: int,
+    checkpoint_every: int,
+    title: str,
+    position: int,
+) -> None:
+    """Call ``update(step)`` for steps 0 to ``steps - 1``, going on from the last checkpoint.
+
+    ``log(step)`` sees the model as it is before that step's update, and once more at the end; its
+    row goes to ``metrics.jsonl``. ``update`` must depend on the step, the model and the optimizer
+    only: draw random numbers from a generator seeded by the step.
+
+    Raises:
+        RunError: the checkpoint in ``run`` is damaged or of another model.
+    """
+    begin = _resume(run, model, optimizer)
+    bar = tqdm(
+        range(begin, steps + 1),
+        title,
+        initial=begin,
+        total=steps + 1,
+        position=position,
+        mininterval=1,
+        leave=False,
+    )
+    for step in bar:
+        if step % checkpoint_every == 0 and step > begin:
+            run.save_checkpoint(step, {**weights(model), **optimizer_tensors(optimizer)}, {})
+        if step % log_every == 0:
+            with torch.no_grad():
+                run.append(log(step))
+        if step < steps:
+            update(step)
+
+
+def _resume(run: RunDir, model: TransformerBridge, optimizer: Optimizer) -> int:
+    saved = run.load_checkpoint()
+    if saved is None:
+        run.truncate(-1)
+        return 0
+    step, tensors, _ = saved
+    names = set(weights(model))
+    load_weights(model, {name: t for name, t in tensors.items() if name in names})
+    restore_optimizer(optimizer, tensors)
+    run.truncate(step - 1)
+    return step

@@ -4,8 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# Two test processes with one thread each: with more, they fight over the cores.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+# Two test processes with one thread each: with more, they fight over the cores. A file stays in
+# one process, so that what its tests share is built once.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 .PHONY: demo test test-slow lint bench
 .DEFAULT_GOAL := test

@@ -71,9 +71,12 @@ class _State:
 
     @classmethod
     def of(cls, model: nn.Module) -> "_State":
+        # Both roots: a wrapped model is no submodule of its bridge, nor are all of its modules.
+        modules = {module: None for root in _roots(model) for module in root.modules()}
+        parameters = {p: None for root in _roots(model) for p in root.parameters()}
         return cls(
-            [(module, module.training) for module in model.modules()],
-            [(parameter, parameter.requires_grad) for parameter in model.parameters()],
+            [(module, module.training) for module in modules],
+            [(parameter, parameter.requires_grad) for parameter in parameters],
         )
 
     def restore(self) -> None:

@@ -23,6 +23,9 @@ def row_entropy(pattern: Float[Tensor, "*rows key"]) -> Float[Tensor, "*rows"]:
         >>> row_entropy(torch.full((2, 4), 0.25)).tolist() == [math.log(4)] * 2
         True
     """
+    if pattern.requires_grad:
+        # entr's slope at 0 is infinite, and times the 0 of a masked key's softmax that is NaN.
+        pattern = torch.where(pattern > 0, pattern, 1)
     return torch.special.entr(pattern).sum(-1)
 
 
@@ -37,7 +40,9 @@ def softmax_entropy(
     if pattern.numel() <= _SMALL:
         return row_entropy(pattern)
     partition = scores.amax(-1) - pattern.amax(-1).log()
-    return partition - torch.linalg.vecdot(pattern, scores)
+    entropy = partition - torch.linalg.vecdot(pattern, scores)
+    # Keys masked with -inf, where 0 * inf is NaN, need the direct form.
+    return entropy if entropy.isfinite().all() else row_entropy(pattern)
 
 
 def uniform_entropy(visible: Bool[Tensor, "*rows key"]) -> Float[Tensor, "*rows"]:

@@ -151,7 +151,7 @@ def stack_by_layer(
     absent = torch.full(shape, torch.nan)
     values = torch.stack(
         [
-            torch.stack([_padded(placed.get((stack, layer), absent), shape) for layer in layers])
+            torch.stack([padded(placed.get((stack, layer), absent), shape) for layer in layers])
             for stack in stacks
         ]
     )
@@ -167,7 +167,8 @@ def stack_name(site: "HookSite") -> str:
     return f"{site.stack}.cross" if site.attn == "cross" else site.stack
 
 
-def _padded(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+def padded(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """``tensor`` on the CPU, filled up to ``shape`` with NaN."""
     missing = [full - got for full, got in zip(shape, tensor.shape, strict=True)]
     widths = [n for extra in reversed(missing) for n in (0, extra)]
     return torch.nn.functional.pad(tensor.cpu(), widths, value=torch.nan)

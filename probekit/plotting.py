@@ -50,12 +50,16 @@ def _draw_line(measurement: "Measurement", values: np.ndarray, axes: "Axes") -> 
 def _draw_grid(measurement: "Measurement", values: np.ndarray, axes: "Axes") -> None:
     row_dims, column_dim = measurement.dims[:-1], measurement.dims[-1]
     grid = values.reshape(-1, values.shape[-1])
-    image = axes.imshow(grid, aspect="auto", cmap="viridis")
+    nulls = [] if measurement.null is None else measurement.null.detach().double().unique().tolist()
+    null = nulls if len(nulls) == 1 else []
+    shown = np.append(grid, null)  # the colour bar must reach the null
+    image = axes.imshow(
+        grid, aspect="auto", cmap="viridis", vmin=np.nanmin(shown), vmax=np.nanmax(shown)
+    )
     bar = axes.figure.colorbar(image, ax=axes, label=f"{measurement.name} [{measurement.units}]")
-    null = None if measurement.null is None else measurement.null.detach().double().unique()
-    if null is not None and null.numel() == 1:
-        bar.ax.axhline(float(null), color="red", linewidth=2)
-        axes.set_title(f"null {float(null):.6g}: {measurement.null_name} (red)", fontsize=9)
+    for value in null:
+        bar.ax.axhline(value, color="red", linewidth=2)
+        axes.set_title(f"null {value:.6g}: {measurement.null_name} (red)", fontsize=9)
     if "stack" in row_dims:
         stacks, layers = (measurement.coords[dim] for dim in row_dims)
         labels = [f"{stack or 'blocks'}.{layer}" for stack in stacks for layer in layers]

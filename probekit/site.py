@@ -43,7 +43,7 @@ UNLAYERED = ("embed", "ln_final", "logits")
 #: Parts that belong to an attention, so that ``self`` and ``cross`` tell them apart.
 ATTENTION_PARTS = ("q", "k", "v", "z", "scores", "pattern", "attn_out", "resid_mid")
 
-_LAYER = re.compile(r"-?\d+|\d*:\d*|\*")
+_LAYER = re.compile(r"-?\d+|(-?\d+)?:(-?\d+)?(:(-?\d+)?)?|\*")
 
 
 @dataclass(frozen=True)
@@ -132,12 +132,11 @@ def _parse_layer(word: str | None) -> int | slice | None:
         return None
     if ":" not in word:
         return int(word)
-    start, stop = word.split(":")
-    return slice(int(start) if start else None, int(stop) if stop else None)
+    return slice(*(int(bound) if bound else None for bound in word.split(":")))
 
 
 def _layer_text(layer: int | slice | None) -> str | None:
     if not isinstance(layer, slice):
         return None if layer is None else str(layer)
     start, stop = ("" if bound is None else bound for bound in (layer.start, layer.stop))
-    return f"{start}:{stop}"
+    return f"{start}:{stop}" + ("" if layer.step is None else f":{layer.step}")

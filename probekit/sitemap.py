@@ -77,7 +77,7 @@ class HookSite:
 
     def __str__(self) -> str:
         words = [self.stack, None if self.layer is None else str(self.layer)]
-        words += ["cross" if self.attn == "cross" else None, self.part]
+        words += [self.attn, self.part]
         address = ".".join(word for word in words if word)
         return address if self.head is None else f"{address}:{self.head}"
 
@@ -126,8 +126,8 @@ class SiteMap:
             return found
         valid = sorted({getattr(here, field) or "" for here in found} - {""})
         if wanted not in valid:
-            have = "this model has only one" if not valid else unknown(field, wanted, valid)
-            raise SiteError(f"site '{site}': {have}" + ("" if valid else f" {field}; leave it out"))
+            why = f"{site.part!r} belongs to no named {field} here; leave it out"
+            raise SiteError(f"site '{site}': {unknown(field, wanted, valid) if valid else why}")
         return [here for here in found if getattr(here, field) == wanted]
 
     def _select_layers(self, site: Site, found: list[HookSite]) -> list[HookSite]:

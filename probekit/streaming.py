@@ -7,7 +7,7 @@ import torch
 
 from .errors import ProbekitError
 from .items import Observer
-from .measurement import Measurement
+from .measurement import Measurement, padded
 from .sitemap import HookSite
 
 
@@ -65,16 +65,18 @@ class Stream:
 
 
 def _over_iterations(results: dict[Any, Measurement]) -> Measurement:
-    first = next(iter(results.values()))
-    rows = [result.rows for result in results.values()]
+    measured = list(results.values())
+    first, rows = measured[0], [result.rows for result in measured]
+    # A forward with fewer iterations may also have been a shorter one: its rows end earlier.
+    coords = {dim: max((r.coords[dim] for r in measured), key=len) for dim in first.dims}
+    shape = tuple(map(len, coords.values()))
+    nulls = [r.null.expand_as(r.values) for r in measured if r.null is not None]
     return replace(
         first,
-        values=torch.stack([result.values for result in results.values()]),
-        null=None
-        if first.null is None
-        else torch.stack([r.null for r in results.values() if r.null is not None]),
+        values=torch.stack([padded(result.values, shape) for result in measured]),
+        null=torch.stack([padded(null, shape) for null in nulls]) if nulls else None,
         dims=("iteration", *first.dims),
-        coords={"iteration": list(results), **first.coords},
+        coords={"iteration": list(results), **coords},
         rows=None
         if first.rows is None
         else _over_iterations({k: row for k, row in zip(results, rows, strict=True) if row}),

@@ -45,11 +45,11 @@ def verify(model: nn.Module, items: Item | Sequence[Item], *inputs: Any, **kwarg
         UserWarning: an edit was non-zero and no output moved by one bit (``receipt.silent``).
     """
     chosen = [items] if isinstance(items, Item) else list(items)
-    interventions = [item for item in chosen if isinstance(item, Intervention)]
-    if not interventions:
+    if not any(isinstance(item, Intervention) for item in chosen):
         raise ProbekitError("verify needs at least one intervention")
-    # Taps at the same sites: an untapped baseline would run SDPA and differ in rounding.
-    before, _ = _run(model, [_Tap(item) for item in interventions], inputs, kwargs)
+    # Hooks at the same sites: an untapped baseline would run SDPA and differ in rounding.
+    taps = [_Tap(item) if isinstance(item, Intervention) else item for item in chosen]
+    before, _ = _run(model, taps, inputs, kwargs)
     after, receipt = _run(model, chosen, inputs, kwargs)
     receipt = replace(receipt, output_change=_largest_change(before, after))
     if receipt.silent:

@@ -67,6 +67,13 @@ class Config:
     log_every: int = 100  # steps between log rows
     monitor_every: int = 500  # steps between monitor checkpoints; kill tests at every second one
 
+    def __post_init__(self) -> None:
+        if self.monitor_every % self.log_every or self.steps < self.monitor_every:
+            raise pk.RunError(
+                "monitor_every must be a multiple of log_every, and at most steps; given "
+                f"{self.monitor_every}, {self.log_every} and {self.steps}"
+            )
+
     @classmethod
     def quick(cls) -> "Config":
         return cls()
@@ -270,8 +277,8 @@ CLAIMS = [
         "000-2",
         WRITE_UP,
         "the heads' VDIs become equal, and stay so, at step 3,300 to 4,200",
-        published=(3_300, 4_200),
-        tolerance=400,
+        published=(3_300.0, 4_200.0),
+        tolerance=400.0,
         measure=window_end,
         null=lambda results: window_end(results, "decay-only"),
         control="the same detector with weight decay alone, no gradient, from the same weights",
@@ -417,18 +424,18 @@ def kill_figure(results: Results) -> Figure:
     for color, result in enumerate(of(results, "published")):
         tests = result.trajectory["kill_tests"]
         steps = [test["step"] for test in tests]
-        for key, style in (("stale", "o-"), ("undisturbed", "x:"), ("fresh", "s--")):
-            label = {"stale": "as published", "undisturbed": "no head scaled", "fresh": "fresh"}
-            axis.plot(
-                steps,
-                [test[key] for test in tests],
-                style,
-                color=f"C{color}",
-                label=label[key] if color == 0 else None,
-            )
+        for key, style, label in (
+            ("stale", "o-", "as published, stale baseline"),
+            ("fresh", "s--", "fresh baseline"),
+        ):
+            axis.plot(steps, [test[key] for test in tests], style, color=f"C{color}", label=label)
+        undisturbed = [test["undisturbed"] for test in tests]
+        axis.plot(steps, undisturbed, "kx", ms=10, label="stale baseline, no head scaled")
     axis.axhspan(0.131, 0.177, color="0.85", label="published range")
     axis.set(xlabel="step", ylabel="compensation score")
-    axis.legend(fontsize=8)
+    handles, labels = axis.get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    axis.legend(unique.values(), unique.keys(), fontsize=8)
     return figure
 
 

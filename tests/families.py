@@ -184,7 +184,9 @@ def clip() -> Family:
         projection_dim=16,
     )
     model, eager = _wrapped("clip-vit-b16", CLIPModel, config)
-    kwargs = {"input_ids": _ids(), "pixel_values": _pixels(), "attention_mask": _mask()}
+    ids = _ids().clamp(max=47)
+    ids[range(3), _mask().sum(-1) - 1] = 49  # the text is read at its last position, the EOS
+    kwargs = {"input_ids": ids, "pixel_values": _pixels(), "attention_mask": _mask()}
     return Family(
         "clip",
         model,

@@ -104,6 +104,10 @@ def read_card(name_or_path: str | Path) -> Card:
     for key in ("title", "source"):
         if not isinstance(content.get(key), str):
             raise CardError(f'card {path.stem!r}: {key} is missing; add {key} = "..."')
+    if not isinstance(content.get("config", {}), dict):
+        raise CardError(
+            f"card {path.stem!r}: config must be a table, [config], not {content['config']!r}"
+        )
     return Card(name=path.stem, **content)
 
 

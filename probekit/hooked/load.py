@@ -117,7 +117,10 @@ def random_twin(model: HookedModel, seed: int) -> HookedModel:
     else:
         with torch.random.fork_rng(devices=[]), _quiet():
             torch.manual_seed(seed)
-            twin = wrap(type(inner)(copy.deepcopy(inner.config)), name=model.cfg.model_name)
+            fresh = type(inner)(copy.deepcopy(inner.config))
+            if getattr(inner, "pooler", fresh) is None:
+                fresh.pooler = None  # type: ignore  # add_pooling_layer is not in the config
+            twin = wrap(fresh, name=model.cfg.model_name)
     twin.to(device=first.device, dtype=first.dtype)
     twin.train(model.training)
     return twin
@@ -159,14 +162,31 @@ def _from_pretrained(
     offline = where is not None or local_files_only or _cached(card) or not _hub_answers()
     if where is None and offline and not _cached(card):
         raise CardError(_not_here(card))
+    cls = getattr(transformers, card.architecture or "", None)
+    if cls is None:
+        raise CardError(
+            f"card {card.name!r}: transformers has no {card.architecture!r}"
+            f"{closest(card.architecture or '', dir(transformers))}"
+        )
     try:
-        cls = getattr(transformers, card.architecture or "")
         with _quiet():
-            return cls.from_pretrained(
-                where or card.id, local_files_only=offline, attn_implementation=seam.NAME
+            model, report = cls.from_pretrained(
+                where or card.id,
+                local_files_only=offline,
+                attn_implementation=seam.NAME,
+                output_loading_info=True,
             )
-    except (OSError, ValueError, SafetensorError, AttributeError) as error:
-        raise CardError(f"{_not_here(card)} ({error})") from error
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        why = f"checkpoint {where} cannot be loaded" if where is not None else _not_here(card)
+        raise CardError(f"{why} ({error})") from error
+    # What a checkpoint lacks is drawn at random; a pooler alone is often left out, and unused.
+    missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
+    if missing:
+        listed = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        raise CardError(
+            f"{where or card.id} lacks {len(missing)} weights of {card.architecture}: {listed}"
+        )
+    return model
 
 
 def _cached(card: Card) -> bool:

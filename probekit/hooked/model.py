@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
 
 from .. import seam
@@ -47,6 +47,8 @@ def weights(model: TransformerBridge) -> dict[str, Tensor]:
     seen: dict[int, str] = {}
     clean: dict[str, Tensor] = {}
     for name, tensor in named.items():
+        if name.endswith(".bias") and not isinstance(tensor, nn.Parameter):
+            continue  # zeros that the bridge gives to an unembedding without bias
         if seen.setdefault(tensor.data_ptr(), name) == name or not tensor.numel():
             clean[name.replace(_WRAPPER, "")] = tensor
     return clean

@@ -23,6 +23,9 @@ _UNSUPPORTED = {
     "use_local_attn": False,
     "scale_attn_by_inverse_layer_idx": False,
     "positional_embedding_type": "standard",
+    "attn_scores_soft_cap": -1.0,
+    "use_attn_scale": True,
+    "attn_scale": -1.0,
 }
 
 
@@ -85,8 +88,7 @@ def build_native(cfg: TransformerBridgeConfig, seed: int | None) -> TransformerB
     if (cfg.n_key_value_heads or cfg.n_heads) != cfg.n_heads:
         raise CardError("native models do not support grouped heads (n_key_value_heads)")
     with torch.random.fork_rng(devices=[]):
-        if seed is not None:
-            torch.manual_seed(seed)
+        torch.seed() if seed is None else torch.manual_seed(seed)
         model = NativeModel(cfg)
         for block in model.layers:
             block.attn = NativeAttention(cfg)  # type: ignore[assignment]

@@ -28,7 +28,7 @@ class AttentionScale(Intervention):
         ProbekitError: alpha is not finite.
     """
 
-    alpha: float
+    alpha: float | int
     layer: int | None = None
     stack: str | None = None
 

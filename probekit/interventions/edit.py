@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -35,8 +35,8 @@ class Edit(Intervention):
     def sites(self) -> tuple[Site, ...]:
         return (parse_site(self.site),)
 
-    def edit(self, x: Tensor, at: Firing) -> Tensor:
-        return self.fn(x)
+    def edit(self, x: Tensor, at: Firing) -> Any:
+        return self.fn(x)  # the attachment checks what it returned
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class SetPattern(Intervention):
     def sites(self) -> tuple[Site, ...]:
         return (parse_site(self.site),)
 
-    def edit(self, x: Tensor, at: Firing) -> Tensor:
-        return self.fn(x)
+    def edit(self, x: Tensor, at: Firing) -> Any:
+        return self.fn(x)  # the attachment checks what it returned
 
 
 def _require_callable(fn: object) -> None:

@@ -33,7 +33,7 @@ class HeadScale(Intervention):
 
     layer: int
     head: int
-    omega: float
+    omega: float | int
     stack: str | None = None
     attn: str | None = None
 

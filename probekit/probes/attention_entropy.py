@@ -1,6 +1,6 @@
 """Attention entropy in nats per layer and head: VDI without its normaliser."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -35,7 +35,7 @@ class AttentionEntropy(Observer):
         null is uniform attention under the same mask: the mean of ln(visible keys).
     """
 
-    queries: tuple[int, ...] | None = None
+    queries: Sequence[int] | None = None
     site: str | Site = "pattern"
 
     source: ClassVar[str] = "Shannon entropy of the attention distribution"
@@ -51,7 +51,7 @@ class AttentionEntropy(Observer):
 
     def measure(self, x: Tensor, at: Firing) -> RowMeans:
         rows = read_rows(x, at, self.queries)
-        return RowMeans.of(rows.entropy, uniform_entropy(rows.visible), rows.real)
+        return RowMeans.of(rows.entropy, uniform_entropy(rows.visible), rows.chosen)
 
     def combine(self, total: RowMeans, new: RowMeans) -> RowMeans:
         return total + new

@@ -19,36 +19,38 @@ from ..sitemap import HookSite
 class Rows:
     """One firing of a pattern: its entropies and what its mask allowed.
 
-    ``real`` marks the queries that are not padding; ``visible`` the keys each may attend to.
+    ``real`` marks the queries that are not padding, ``chosen`` those of them to average over,
+    ``visible`` the keys each may attend to; their batch is 1 where all examples share one mask.
     """
 
     entropy: Float[Tensor, "batch head query"]
     pattern: Float[Tensor, "batch head query key"]
-    visible: Bool[Tensor, "batch query key"]
-    real: Bool[Tensor, "batch query"]
+    visible: Bool[Tensor, "#batch query key"]
+    real: Bool[Tensor, "#batch query"]
+    chosen: Bool[Tensor, "#batch query"]
 
     @property
-    def length(self) -> Float[Tensor, "batch 1"]:
+    def length(self) -> Float[Tensor, "#batch 1"]:
         """T: the number of keys that any real query of the example may attend to."""
         used = (self.visible & self.real[..., None]).any(-2)
         return used.sum(-1, keepdim=True).to(self.entropy.dtype)
 
 
-def read_rows(pattern: Tensor, at: Firing, queries: tuple[int, ...] | None) -> Rows:
+def read_rows(pattern: Tensor, at: Firing, queries: Sequence[int] | None) -> Rows:
     """Entropies and masks of a firing pattern, restricted to ``queries`` and to the site's head."""
     context = at.attention
     head = slice(None) if at.site.head is None else slice(at.site.head, at.site.head + 1)
     narrowed = pattern[:, head]
-    if context is not None and context.scores is not None and pattern is context.pattern:
+    if context is not None and context.scores is not None and context.untouched(pattern):
         entropy = softmax_entropy(context.scores[:, head], narrowed)
     else:
         entropy = row_entropy(narrowed)
     visible = (pattern > 0).any(1) if context is None else context.visible()
-    visible = visible.expand(pattern.shape[0], -1, -1)
     real = _real_queries(visible, cross=at.site.attn == "cross")
+    chosen = real
     if queries is not None:
-        real = real & _chosen(queries, real.shape[-1], real.device)
-    return Rows(entropy, narrowed, visible, real)
+        chosen = real & _chosen(queries, real.shape[-1], real.device)
+    return Rows(entropy, narrowed, visible, real, chosen)
 
 
 def _real_queries(visible: Tensor, cross: bool) -> Tensor:
@@ -59,10 +61,12 @@ def _real_queries(visible: Tensor, cross: bool) -> Tensor:
     return visible.diagonal(offset=keys - queries, dim1=-2, dim2=-1)
 
 
-def _chosen(queries: tuple[int, ...], length: int, device: torch.device) -> Tensor:
+def _chosen(queries: Sequence[int], length: int, device: torch.device) -> Tensor:
     outside = [query for query in queries if not -length <= query < length]
     if outside:
-        raise ProbekitError(f"queries={queries}: {outside} lie outside the {length} positions")
+        raise ProbekitError(
+            f"queries={tuple(queries)}: {outside} lie outside the {length} positions"
+        )
     chosen = torch.zeros(length, dtype=torch.bool, device=device)
     chosen[list(queries)] = True
     return chosen
@@ -80,15 +84,15 @@ class RowMeans:
     def of(
         cls,
         values: Float[Tensor, "batch head query"],
-        null: Float[Tensor, "batch query"],
-        counted: Bool[Tensor, "batch query"],
+        null: Float[Tensor, "#batch query"],
+        counted: Bool[Tensor, "#batch query"],
     ) -> "RowMeans":
         """Sums of one firing, in float64; rows that are not counted add nothing."""
-        weight = counted[:, None]
+        null, counted = (row.expand(len(values), -1) for row in (null, counted))
         return cls(
-            torch.where(weight, values, 0).double().sum(0),
-            torch.where(counted, null, 0).double().sum(0),
-            counted.double().sum(0),
+            torch.where(counted[:, None], values, 0).sum(0, dtype=torch.float64),
+            torch.where(counted, null, 0).sum(0, dtype=torch.float64),
+            counted.sum(0, dtype=torch.float64),
         )
 
     def __add__(self, other: "RowMeans") -> "RowMeans":

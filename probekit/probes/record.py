@@ -43,8 +43,7 @@ class Record(Observer):
         return (parse_site(self.site),)
 
     def measure(self, x: Tensor, at: Firing) -> list[Tensor]:
-        kept = at.site.narrow(x)
-        return [kept if self.differentiable else kept.clone()]
+        return [at.site.narrow(x).clone()]
 
     def combine(self, total: list[Tensor], new: list[Tensor]) -> list[Tensor]:
         return total + new

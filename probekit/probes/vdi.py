@@ -1,6 +1,6 @@
 """VDI: normalised attention entropy per layer and head, beside what uniform attention reads."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -54,7 +54,7 @@ class VDI(Observer):
 
     normaliser: Literal["length", "visible"] = "length"
     order: Literal["entropy-first", "pattern-first"] = "entropy-first"
-    queries: tuple[int, ...] | None = None
+    queries: Sequence[int] | None = None
     site: str | Site = "pattern"
 
     source: ClassVar[str] = "Homeostatic Crystallization, 4.1-4.2; Shannon entropy"
@@ -79,7 +79,8 @@ class VDI(Observer):
         if self.order == "pattern-first":
             return _MeanPattern.of(rows)
         scale = self._scale(rows.visible, rows.length)
-        counted = rows.real & (scale > 0)
+        counted = rows.chosen & (scale > 0)
+        scale = torch.where(counted, scale, 1)  # no division by 0, whose gradient would be NaN
         null = uniform_entropy(rows.visible) / scale
         return RowMeans.of(rows.entropy / scale[:, None], null, counted)
 
@@ -105,31 +106,37 @@ class VDI(Observer):
         visible = total.uniform > 0
         pattern = total.pattern / total.count.clamp(min=1)[:, None]
         uniform = total.uniform / total.count.clamp(min=1)[:, None]
-        length = visible.any(-2).sum(-1, keepdim=True).to(pattern.dtype)
+        length = (total.keys > 0).sum(-1, keepdim=True).to(pattern.dtype)
         scale = self._scale(visible, length)
+        counted = seen & (scale > 0)
+        scale = torch.where(counted, scale, 1)
         return RowMeans.of(
             (row_entropy(pattern) / scale)[None],
             (row_entropy(uniform) / scale)[None],
-            (seen & (scale > 0))[None],
+            counted[None],
         )
 
 
 @dataclass(frozen=True)
 class _MeanPattern:
-    """Sums over the batch of the pattern, of the uniform pattern, and of the real queries."""
+    """Sums over the batch: of the pattern and the uniform pattern of the chosen queries, of these
+    queries, and of the keys that any real query may attend to.
+    """
 
     pattern: Tensor
     uniform: Tensor
     count: Tensor
+    keys: Tensor
 
     @classmethod
     def of(cls, rows: Rows) -> "_MeanPattern":
-        real = rows.real[:, None, :, None]
+        chosen = rows.chosen.expand(len(rows.pattern), -1)
         uniform = rows.visible / rows.visible.sum(-1, keepdim=True).clamp(min=1)
         return cls(
-            torch.where(real, rows.pattern, 0).double().sum(0),
-            torch.where(real[:, 0], uniform, 0).double().sum(0),
-            rows.real.double().sum(0),
+            torch.where(chosen[:, None, :, None], rows.pattern, 0).sum(0, dtype=torch.float64),
+            torch.where(chosen[..., None], uniform, 0).sum(0, dtype=torch.float64),
+            chosen.sum(0, dtype=torch.float64),
+            (rows.visible & rows.real[..., None]).sum((0, 1), dtype=torch.float64),
         )
 
     def __add__(self, other: "_MeanPattern") -> "_MeanPattern":
@@ -139,4 +146,5 @@ class _MeanPattern:
             grown(self.pattern, queries, keys) + grown(other.pattern, queries, keys),
             grown(self.uniform, queries, keys) + grown(other.uniform, queries, keys),
             grown(self.count, queries) + grown(other.count, queries),
+            grown(self.keys, keys) + grown(other.keys, keys),
         )

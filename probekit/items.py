@@ -15,10 +15,10 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from .errors import ProbekitError
+from .hooksite import HookSite
 from .measurement import Measurement
 from .seam import AttentionContext
 from .site import Site
-from .sitemap import HookSite
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from .errors import ProbekitError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from .sitemap import HookSite
+    from .hooksite import HookSite
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,101 +1,21 @@
-"""Which activations a model offers, where they live, and how an edit there takes effect.
+"""Answering addresses: which sites of a model an address means, and which there are."""
 
-Stacks are read from the model's own hook names (``blocks``, ``encoder_blocks``, ``text_blocks``,
-legacy ``encoder.0.``), not from a table of architectures. For every part the map holds the one
-hook point that carries the quantity of that name, and one of three answers to "does an edit
-reach the output":
-
-``return``    the hook's return value replaces the activation;
-``in place``  the hook point sees the very tensor that the residual sum keeps (the input of the
-              second norm), so an edit is written into that tensor;
-refused       an edit would change nothing; ``attach`` raises, naming what to edit instead.
-"""
-
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
-from typing import Literal
 
 import pandas as pd
-from torch import Tensor, nn
-from transformer_lens.hook_points import HookPoint
-from transformer_lens.model_bridge.generalized_components.attention import AttentionBridge
+from torch import nn
 
-from . import seam
 from .errors import SiteError, unknown
+from .hooksite import HookSite, find_sites
 from .site import PART_AXES, Site
-
-_BLOCK = re.compile(r"^(?:(?P<stack>\w+)_)?blocks\.(?P<layer>\d+)\.(?P<rest>.+)$")
-_LEGACY = re.compile(r"^(?P<stack>encoder|decoder)\.(?P<layer>\d+)\.(?P<rest>.+)$")
-
-# For each part the names it may have inside a block, the more specific first; {A} is the
-# attention module. A post-norm block's attn.hook_out lies after the norm, hence the o.hook_out.
-_IN_BLOCK: dict[str, tuple[str, ...]] = {
-    "resid_pre": ("hook_resid_pre", "hook_in"),
-    "q": ("{A}.hook_q", "{A}.q.hook_out"),
-    "k": ("{A}.hook_k", "{A}.k.hook_out"),
-    "v": ("{A}.hook_v", "{A}.v.hook_out"),
-    "scores": ("{A}.hook_attn_scores",),
-    "pattern": ("{A}.hook_pattern",),
-    "z": ("{A}.hook_z", "{A}.o.hook_in"),
-    "attn_out": ("hook_attn_out", "{A}.hook_out"),
-    "resid_mid": ("hook_resid_mid",),
-    "mlp_pre": ("mlp.hook_pre", "mlp.in.hook_out"),
-    "mlp_post": ("mlp.hook_post", "mlp.out.hook_in"),
-    "mlp_out": ("hook_mlp_out", "mlp.hook_out"),
-    "resid_post": ("hook_resid_post", "hook_out"),
-}
-_CROSS: dict[str, tuple[str, ...]] = {
-    **{part: names for part, names in _IN_BLOCK.items() if names[0].startswith("{A}")},
-    "attn_out": ("hook_cross_attn_out", "{A}.hook_out"),
-    "resid_mid": ("hook_resid_mid2",),
-}
-_UNLAYERED = {
-    "embed": ("hook_{S}embed", "{S}embed.hook_out"),
-    "ln_final": ("{S}ln_final.hook_out",),
-    "logits": ("{S}unembed.hook_out",),
-}
-
-
-@dataclass(frozen=True, eq=False)
-class HookSite:
-    """One activation of one model: an address, the hook point behind it, and how to edit it."""
-
-    part: str
-    layer: int | None
-    stack: str
-    attn: str | None
-    name: str
-    hook: HookPoint
-    write: Literal["return", "in place", "refused"] = "return"
-    why_not: str = ""
-    n_heads: int | None = None
-    head: int | None = None
-    needs_seam: bool = False
-    scores_hook: HookPoint | None = None
-
-    def __str__(self) -> str:
-        words = [self.stack, None if self.layer is None else str(self.layer)]
-        words += [self.attn, self.part]
-        address = ".".join(word for word in words if word)
-        return address if self.head is None else f"{address}:{self.head}"
-
-    @property
-    def head_axis(self) -> int:
-        """The axis of heads in the tensor that the hook sees."""
-        return PART_AXES[self.part].index("head")
-
-    def narrow(self, tensor: Tensor) -> Tensor:
-        """The part of ``tensor`` that this site means: the whole, or one head's slice."""
-        return tensor if self.head is None else tensor.select(self.head_axis, self.head)
 
 
 class SiteMap:
     """All sites of one model; ``resolve`` answers an address."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.sites = tuple(_find_sites(model))
+        self.sites = tuple(find_sites(model))
         if not self.sites:
             raise SiteError(
                 f"{type(model).__name__} has no TransformerLens hook points under names such as "
@@ -172,118 +92,6 @@ def list_sites(model: nn.Module) -> pd.DataFrame:
     ).astype({"layer": "Int64"})
 
 
-def hook_points(model: nn.Module) -> dict[str, HookPoint]:
-    """Every hook point of ``model`` by name, TransformerLens's aliases included."""
-    hooks = getattr(model, "hook_dict", None)
-    if isinstance(hooks, dict) and hooks:
-        return hooks
-    return {name: module for name, module in model.named_modules() if isinstance(module, HookPoint)}
-
-
-def _find_sites(model: nn.Module) -> Iterator[HookSite]:
-    hooks = hook_points(model)
-    cfg = getattr(model, "cfg", None)
-    n_heads = getattr(cfg, "n_heads", None)
-    blocks: dict[tuple[str, int], dict[str, str]] = {}
-    for name in hooks:
-        match = _BLOCK.match(name) or _LEGACY.match(name)
-        if match:
-            key = (match["stack"] or "", int(match["layer"]))
-            blocks.setdefault(key, {})[match["rest"]] = name
-    stacks = list(dict.fromkeys(stack for stack, _ in blocks))
-    yield from _unlayered(hooks, stacks, "embed")
-    for stack in stacks:
-        for layer in sorted(layer for s, layer in blocks if s == stack):
-            yield from _block_sites(model, hooks, blocks[stack, layer], stack, layer, n_heads)
-    yield from _unlayered(hooks, stacks, "ln_final")
-    yield from _unlayered(hooks, stacks, "logits")
-
-
-def _unlayered(hooks: dict[str, HookPoint], stacks: list[str], part: str) -> Iterator[HookSite]:
-    own = [stack for stack in stacks if stack and _first(hooks, part, f"{stack}_")]
-    for stack in own or [""]:
-        name = _first(hooks, part, f"{stack}_" if stack else "")
-        if name:
-            yield HookSite(part, None, stack, None, name, hooks[name])
-
-
-def _first(hooks: dict[str, HookPoint], part: str, prefix: str) -> str | None:
-    candidates = (template.format(S=prefix) for template in _UNLAYERED[part])
-    return next((name for name in candidates if name in hooks), None)
-
-
-def _block_sites(
-    model: nn.Module,
-    hooks: dict[str, HookPoint],
-    names: dict[str, str],
-    stack: str,
-    layer: int,
-    n_heads: int | None,
-) -> Iterator[HookSite]:
-    has_cross = any(rest.startswith("cross_attn.") for rest in names)
-    tables: list[tuple[str | None, str, dict[str, tuple[str, ...]]]] = []
-    own = "self_attn" if any(rest.startswith("self_attn.") for rest in names) else "attn"
-    tables.append(("self" if has_cross else None, own, _IN_BLOCK))
-    if has_cross:
-        tables.append(("cross", "cross_attn", _CROSS))
-    for attn, module_name, table in tables:
-        module = _attention_module(model, names, module_name)
-        post_norm = _norm_inside(model, names, module)
-        for part, templates in table.items():
-            rests = [template.format(A=module_name) for template in templates]
-            if part == "attn_out" and post_norm:
-                rests = [f"{module_name}.o.hook_out"]
-            if part == "resid_mid" and post_norm:
-                rests = ["ln1.hook_out"]
-            rest = next((rest for rest in rests if rest in names), None)
-            if rest is None:
-                continue
-            hook = hooks[names[rest]]
-            here = HookSite(
-                part,
-                layer,
-                stack,
-                attn if part in _CROSS else None,
-                names[rest],
-                hook,
-                n_heads=_heads(hook, hooks.get(names.get(f"{module_name}.o.hook_in", "")), n_heads)
-                if "head" in PART_AXES[part]
-                else None,
-                scores_hook=_live_scores(module),
-            )
-            yield _judge(here, module, hooks, names)
-
-
-def _judge(
-    here: HookSite,
-    module: nn.Module | None,
-    hooks: dict[str, HookPoint],
-    names: dict[str, str],
-) -> HookSite:
-    """Decide how an edit at this site takes effect."""
-    if here.part == "resid_mid" and here.hook is hooks.get(names.get("ln2.hook_in", "")):
-        return replace(here, write="in place")
-    if here.part not in ("scores", "pattern") or not isinstance(module, AttentionBridge):
-        return here
-    if seam.delegating(module):
-        return replace(here, needs_seam=True)
-    computes_itself = type(module).forward is not AttentionBridge.forward
-    if here.part == "scores" and not computes_itself:
-        return replace(
-            here,
-            write="refused",
-            why_not="the hook fires after the softmax and holds the pattern; edit 'pattern' "
-            "instead, or load the model with pk.load, whose attention has live scores",
-        )
-    if getattr(module, "maintain_native_attention", False):
-        return replace(
-            here,
-            write="refused",
-            why_not="this architecture's attention runs inside Hugging Face; edit q, k or z",
-        )
-    return here
-
-
 def _with_head(site: Site, here: HookSite, head: int) -> HookSite:
     heads = here.n_heads
     if heads is not None and not 0 <= head < heads:
@@ -296,39 +104,6 @@ def _with_head(site: Site, here: HookSite, head: int) -> HookSite:
 def _one(layer: int, depth: int) -> slice:
     index = layer + depth if layer < 0 else layer
     return slice(index, index + 1) if 0 <= index < depth else slice(0, 0)
-
-
-def _attention_module(
-    model: nn.Module, names: dict[str, str], module_name: str
-) -> nn.Module | None:
-    for rest, name in names.items():
-        if rest == f"{module_name}.hook_pattern":
-            return model.get_submodule(name.removesuffix(".hook_pattern"))
-    return None
-
-
-def _live_scores(attn: nn.Module | None) -> HookPoint | None:
-    """The score hook of an attention that computes itself, and so fires it before the softmax."""
-    if isinstance(attn, AttentionBridge) and type(attn).forward is AttentionBridge.forward:
-        return None
-    return getattr(attn, "hook_attn_scores", None)
-
-
-def _norm_inside(model: nn.Module, names: dict[str, str], attn: nn.Module | None) -> bool:
-    """Whether the block is post-norm: its first norm closes the attention module (BERT)."""
-    if attn is None or "ln1.hook_out" not in names or not hasattr(attn, "original_component"):
-        return False
-    norm = model.get_submodule(names["ln1.hook_out"].removesuffix(".hook_out"))
-    inside = attn.original_component
-    return isinstance(inside, nn.Module) and any(norm is module for module in inside.modules())
-
-
-def _heads(hook: HookPoint, z_hook: HookPoint | None, default: int | None) -> int | None:
-    """The number of heads, from the reshape that the hook or z carries (towers, GQA differ)."""
-    for reshape in (hook.hook_conversion, getattr(z_hook, "hook_conversion", None)):
-        if hasattr(reshape, "n_heads"):
-            return reshape.n_heads  # type: ignore[union-attr]
-    return default
 
 
 def _axes(here: HookSite) -> str:

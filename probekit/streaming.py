@@ -6,9 +6,9 @@ from typing import Any
 import torch
 
 from .errors import ProbekitError
+from .hooksite import HookSite
 from .items import Observer
 from .measurement import Measurement, padded
-from .sitemap import HookSite
 
 
 class Stream:

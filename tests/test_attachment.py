@@ -20,7 +20,7 @@ from transformer_lens.hook_points import HookPoint
 import probekit as pk
 from probekit import seam
 from probekit.attachment import Attachment
-from probekit.sitemap import hook_points
+from probekit.hooksite import hook_points
 
 SOME = ["native", "bert", "t5", "clip"]
 

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from ..entropy import uniform_entropy
+from ..hooksite import HookSite
 from ..items import Firing, Observer
 from ..measurement import Measurement
 from ..site import Site
-from ..sitemap import HookSite
 from .attention_rows import (
     RowMeans,
     attention_measurement,

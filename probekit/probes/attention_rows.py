@@ -9,10 +9,10 @@ from torch import Tensor
 
 from ..entropy import row_entropy, softmax_entropy
 from ..errors import ProbekitError
+from ..hooksite import HookSite
 from ..items import Firing, Observer, describe
 from ..measurement import Measurement, stack_by_layer
 from ..site import Site, parse_site
-from ..sitemap import HookSite
 
 
 @dataclass(frozen=True)

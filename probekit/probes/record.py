@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from ..errors import ProbekitError
+from ..hooksite import HookSite
 from ..items import Firing, Observer, describe
 from ..measurement import Measurement, stack_name
 from ..site import PART_AXES, Site, parse_site
-from ..sitemap import HookSite
 
 
 @dataclass(frozen=True)

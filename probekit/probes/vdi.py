@@ -9,10 +9,10 @@ from torch import Tensor
 
 from ..entropy import row_entropy, uniform_entropy
 from ..errors import ProbekitError, unknown
+from ..hooksite import HookSite
 from ..items import Firing, Observer
 from ..measurement import Measurement
 from ..site import Site
-from ..sitemap import HookSite
 from .attention_rows import (
     RowMeans,
     Rows,

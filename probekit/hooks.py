@@ -1,0 +1,122 @@
+"""The mechanics under an attachment: hooks put in and out, one edit applied, flags restored."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+from transformer_lens.hook_points import HookPoint, LensHandle
+
+from . import seam
+from .errors import ProbekitError
+from .hooksite import HookSite
+from .items import Firing, Intervention, Item, describe
+
+
+@dataclass
+class AttachedHook:
+    """One item at one site, while attached."""
+
+    item: Item
+    site: HookSite
+    fired: int = 0
+    forward: int = -1
+    iteration: int = 0
+    edit: str = "none"
+    change: float | None = None
+    handle: LensHandle | None = None
+
+
+@dataclass(eq=False)
+class Flags:
+    """What must be as it was: module modes and requires_grad."""
+
+    modes: list[tuple[nn.Module, bool]] = field(default_factory=list)
+    grads: list[tuple[nn.Parameter, bool]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, model: nn.Module) -> "Flags":
+        """The flags of ``model`` now."""
+        # Both roots: a wrapped model is no submodule of its bridge, nor are all of its modules.
+        modules = {module: None for root in forward_roots(model) for module in root.modules()}
+        parameters = {p: None for root in forward_roots(model) for p in root.parameters()}
+        return cls(
+            [(module, module.training) for module in modules],
+            [(parameter, parameter.requires_grad) for parameter in parameters],
+        )
+
+    def restore(self) -> None:
+        """Set every flag back."""
+        for module, training in self.modes:
+            module.training = training
+        for parameter, requires_grad in self.grads:
+            parameter.requires_grad_(requires_grad)
+
+
+def forward_roots(model: nn.Module) -> list[nn.Module]:
+    """The modules whose call is a forward pass: the bridge, and the model that it wraps."""
+    inner = getattr(model, "original_model", None)
+    return [model] + ([inner] if isinstance(inner, nn.Module) and inner is not model else [])
+
+
+def read_masks(hooks: list[AttachedHook], cleanup: ExitStack) -> None:
+    """Where TransformerLens computes the attention itself, pass its mask on from the scores.
+
+    The seam publishes mask and scores; elsewhere an observer of the pattern gets them from here.
+    """
+    read: set[HookPoint] = set()
+    for hook in hooks:
+        pattern, scores = hook.site.hook, hook.site.scores_hook
+        if hook.site.part != "pattern" or scores is None or pattern in read:
+            continue
+
+        def publish(tensor: Tensor, hook: HookPoint, _pattern: HookPoint = pattern) -> None:
+            seam.publish_context(_pattern, seam.AttentionContext(tensor.detach()))
+
+        cleanup.callback(remove_hook, scores, scores.add_hook(publish, prepend=True))
+        cleanup.callback(seam.publish_context, pattern, None)
+        read.add(pattern)
+
+
+def remove_hook(point: HookPoint, handle: LensHandle) -> None:
+    """Take out one hook, and no other."""
+    handle.hook.remove()
+    point.fwd_hooks[:] = [kept for kept in point.fwd_hooks if kept is not handle]
+
+
+def apply_edit(item: Intervention, site: HookSite, tensor: Tensor, at: Firing) -> Tensor:
+    """The whole tensor after ``item`` has edited it, or the head of it that the site names.
+
+    Raises:
+        ProbekitError: the edit returned no tensor, or one of another shape.
+    """
+    # An edit written into the residual must not read the tensor that it overwrites.
+    source = tensor.clone() if site.write == "in place" else tensor
+    if site.head is None:
+        return _checked(item, site, source, item.edit(source, at))
+    part = site.narrow(source)
+    edited = _checked(item, site, part, item.edit(part, at))
+    whole = source.clone()
+    site.narrow(whole).copy_(edited)
+    return whole
+
+
+def _checked(item: Intervention, site: HookSite, before: Tensor, after: Any) -> Tensor:
+    if not isinstance(after, Tensor):
+        raise ProbekitError(
+            f"{describe(item)} at {site} returned {type(after).__name__}; an edit returns a tensor"
+        )
+    if after.shape != before.shape:
+        raise ProbekitError(
+            f"{describe(item)} at {site} returned shape {tuple(after.shape)}, "
+            f"not {tuple(before.shape)}"
+        )
+    return after
+
+
+def weigh(hook: AttachedHook, before: Tensor, after: Tensor, in_place: bool) -> None:
+    """Note in the receipt how far an edit went."""
+    change = float((after.detach() - before).norm())
+    hook.change = max(change, hook.change or 0.0)
+    if hook.change:
+        hook.edit = "in place" if in_place else "returned"

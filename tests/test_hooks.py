@@ -1,0 +1,37 @@
+"""The mechanics under an attachment."""
+
+import families
+import pytest
+import torch
+
+import probekit as pk
+from probekit.hooks import Flags
+
+
+def test_a_forward_ended_by_ctrl_c_does_not_swallow_the_next_ones():
+    family = families.native()
+    run = pk.attach(family.model, pk.Record("0.z"))
+
+    def interrupt(_module, _inputs):
+        raise KeyboardInterrupt
+
+    handle = family.model.blocks[1].register_forward_pre_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        family.run()
+    handle.remove()
+    family.run()
+    family.run()
+    run.detach()
+    assert len(run["record"].values) == 3 * len(family.args[0])
+
+
+def test_flags_come_back():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Dropout())
+    model[0].weight.requires_grad_(False)
+    model[1].eval()
+    flags = Flags.of(model)
+    model.eval().requires_grad_(True)
+    model[1].train()
+    flags.restore()
+    assert [module.training for module in model.modules()] == [True, True, False]
+    assert [p.requires_grad for p in model.parameters()] == [False, True]

@@ -164,7 +164,9 @@ class Attachment:
     def _check_fired(self) -> None:
         never = [hook for hook in self._hooks if not hook.fired]
         if never:
-            raise HookNeverFiredError(_never_fired(never, self._forward))
+            raise HookNeverFiredError(
+                _never_fired(never, run=self._forward > 0 or len(never) < len(self._hooks))
+            )
 
     def __getitem__(self, name: str) -> Measurement:
         if name not in self._streams:
@@ -238,9 +240,9 @@ def _resolve(item: Item, sitemap: SiteMap) -> list[AttachedHook]:
     return [AttachedHook(item, site) for site in sites]
 
 
-def _never_fired(hooks: list[AttachedHook], forwards: int) -> str:
+def _never_fired(hooks: list[AttachedHook], run: bool) -> str:
     names = ", ".join(hook.site.name for hook in hooks[:3]) + (", ..." if len(hooks) > 3 else "")
-    if not forwards:
+    if not run:
         return f"the model was never run while attached, so nothing fired at {names}"
     return (
         f"{len(hooks)} hooks never fired: {names}. That part of the model did not run in this "

@@ -20,8 +20,8 @@ def row_entropy(pattern: Float[Tensor, "*rows key"]) -> Float[Tensor, "*rows"]:
     """``-sum_s p_s ln p_s`` of each row, in nats; 0 ln 0 = 0.
 
     Example:
-        >>> row_entropy(torch.full((2, 4), 0.25)).tolist() == [math.log(4)] * 2
-        True
+        >>> row_entropy(torch.full((2, 4), 0.25))  # ln 4
+        tensor([1.3863, 1.3863])
     """
     if pattern.requires_grad:
         # entr's slope at 0 is infinite, and times the 0 of a masked key's softmax that is NaN.

@@ -11,7 +11,7 @@ from typing import Any
 import families
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from transformer_lens import HookedRootModule
@@ -119,7 +119,7 @@ def items(draw: st.DrawFn, table: Any, name: str) -> Any:
 
 
 @pytest.mark.parametrize("family", SOME, indirect=True)
-@settings(max_examples=25)
+@settings(max_examples=25, phases=[Phase.generate])  # shrinking would take minutes
 @given(data=st.data())
 def test_after_exit_by_any_path_everything_is_as_it_was(family, data):
     model = family.model
@@ -289,9 +289,9 @@ def test_a_part_of_the_model_that_does_not_run_is_an_error(built):
     error = pytest.raises(pk.HookNeverFiredError)
     with unchanged(family), error as caught, pk.attach(family.model, text, vision):
         inner.get_text_features(input_ids=family.kwargs["input_ids"])
-    assert str(caught.value) == (
-        "the model was never run while attached, so nothing fired at vision_blocks.0.attn.hook_z, "
-        "vision_blocks.1.attn.hook_z, vision_blocks.2.attn.hook_z"
+    assert str(caught.value).startswith(
+        "3 hooks never fired: vision_blocks.0.attn.hook_z, vision_blocks.1.attn.hook_z, "
+        "vision_blocks.2.attn.hook_z. That part of the model did not run in this forward, "
     )
 
 
@@ -723,12 +723,13 @@ def test_the_receipt_says_what_each_item_did(built):
 
 
 def test_changes_are_weighed_at_firings_1_2_4_and_8_and_the_largest_is_kept():
-    model, count = Looped(1), iter(range(1, 12))
-    with pk.attach(model, pk.Edit("resid_pre", lambda x: x + next(count))) as run:
-        for _ in range(11):
+    # Weighed are 1, 6, 5 and 2; the others are larger.
+    model, shifts = Looped(1), iter([1, 6, 90, 5, 90, 90, 90, 2, 90])
+    with pk.attach(model, pk.Edit("resid_pre", lambda x: x + next(shifts))) as run:
+        for _ in range(9):
             model(torch.zeros(1, 1, 4))
-    assert run.receipt.rows[0].change == 2 * 8  # L2 norm of four entries of 8
-    assert run.receipt.rows[0].fired == 11
+    assert run.receipt.rows[0].change == 2 * 6  # L2 norm of four entries of 6
+    assert run.receipt.rows[0].fired == 9
 
 
 # Names and non-items

@@ -148,11 +148,18 @@ def test_values_that_are_views_are_saved_right(tmp_path):
     equal(Measurement.load(original.save(tmp_path / "m")), original)
 
 
-def test_a_failed_save_leaves_what_was_there(tmp_path):
+def test_a_failed_save_leaves_what_was_there(tmp_path, monkeypatch):
     path = measured().save(tmp_path / "m")
     before = path.read_bytes()
     with pytest.raises(TypeError):
         measured(provenance={"probe": object()}).save(path)
+
+    def full(*args: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("probekit.measurement.os.replace", full)
+    with pytest.raises(OSError, match="no space"):
+        measured(units="nats").save(path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 

@@ -1,5 +1,6 @@
 """VDI and AttentionEntropy against closed forms and a double loop, and entropies against SciPy."""
 
+import doctest
 import math
 from typing import Any
 
@@ -64,6 +65,11 @@ def test_the_published_numbers(direction, fn, normaliser, value, order):
     assert result.units == "fraction of " + (
         "ln T" if normaliser == "length" else "ln(visible keys)"
     )
+
+
+def test_the_examples_in_the_docstrings():
+    found = doctest.testmod(entropy)
+    assert (found.failed, found.attempted) == (0, 3)
 
 
 def test_closed_forms():

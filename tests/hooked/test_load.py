@@ -545,6 +545,14 @@ def test_a_random_twin_has_the_same_shapes_and_other_numbers(name):
     assert twin.training == family.model.training
 
 
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("name", ["native", "bert"])
+def test_a_twin_is_in_the_mode_of_its_model(name, training):
+    model = families.ALL[name]().model
+    model.train(training)
+    assert {module.training for module in pk.random_twin(model, 0).modules()} == {training}
+
+
 def test_a_twin_has_the_precision_of_its_model():
     model = pk.load("grokking", seed=0, dtype=torch.float64, **SMALL)
     assert next(pk.random_twin(model, 0).parameters()).dtype == torch.float64

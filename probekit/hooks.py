@@ -20,7 +20,7 @@ class AttachedHook:
     item: Item
     site: HookSite
     fired: int = 0
-    forward: int = -1
+    forward: int = 0  # real ones count from 1
     iteration: int = 0
     edit: str = "none"
     change: float | None = None
@@ -110,6 +110,10 @@ def _checked(item: Intervention, site: HookSite, before: Tensor, after: Any) -> 
         raise ProbekitError(
             f"{describe(item)} at {site} returned shape {tuple(after.shape)}, "
             f"not {tuple(before.shape)}"
+        )
+    if after.dtype != before.dtype:
+        raise ProbekitError(
+            f"{describe(item)} at {site} returned {after.dtype}, not {before.dtype}"
         )
     return after
 

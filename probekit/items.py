@@ -70,7 +70,8 @@ class Observer(ABC):
 
     def __post_init__(self) -> None:
         every = self.iterations
-        if every not in ("first", "last", "all") and not (isinstance(every, int) and every > 0):
+        number = isinstance(every, int) and not isinstance(every, bool) and every > 0
+        if every not in ("first", "last", "all") and not number:
             raise ProbekitError(
                 f"iterations is 'first', 'last', 'all' or a positive whole number, not {every!r}"
             )

@@ -10,6 +10,7 @@ Source: transformers' "Attention Interface" documentation; the attention itself 
 al. 2017, equation 1.
 """
 
+import copy
 from contextlib import nullcontext
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary, WeakSet
@@ -27,6 +28,7 @@ from .errors import ProbekitError
 
 NAME = "probekit"
 _TAPS = "_probekit_taps"
+_HIDDEN = 5e3  # scores this far below the best of their row can only come from a mask
 _CONTEXT = "probekit"
 
 
@@ -59,7 +61,10 @@ class AttentionContext:
         """
         if self.mask is not None:
             return self.mask[:, 0]
-        return self.masked[:, 0] > torch.finfo(self.masked.dtype).min / 2
+        scores = self.masked[:, 0]
+        # Masks of -1e9 and -1e4 are about as well: so far below the row's best, a softmax is 0.
+        reach = scores.amax(-1, keepdim=True) - _HIDDEN
+        return (scores > torch.finfo(scores.dtype).min / 2) & (scores > reach)
 
 
 @dataclass(frozen=True)
@@ -191,18 +196,45 @@ def delegating(attn: nn.Module) -> bool:
 
 
 _users: "WeakKeyDictionary[nn.Module, int]" = WeakKeyDictionary()
-_before: "WeakKeyDictionary[nn.Module, list[tuple[PretrainedConfig, str | None]]]" = (
+_before: "WeakKeyDictionary[nn.Module, list[tuple[nn.Module, PretrainedConfig]]]" = (
     WeakKeyDictionary()
 )
 _tapped: "WeakKeyDictionary[nn.Module, WeakSet[nn.Module]]" = WeakKeyDictionary()
 
 
 def acquire(model: nn.Module) -> None:
-    """Route the attention of ``model`` through the seam; undone by as many :func:`release`."""
+    """Route the attention of ``model`` through the seam; undone by as many :func:`release`.
+
+    The model gets Hugging Face configs of its own meanwhile: a config may be shared with other
+    models, which then could switch this one's attention, or have theirs switched.
+    """
     _users[model] = _users.get(model, 0) + 1
-    if _users[model] > 1:
+    if _users[model] == 1:
+        register()
+        _tap(model)
+        _before[model] = _configs(model)
+        copies: dict[int, object] = {}  # one memo: configs that share parts go on sharing them
+        for module, config in _before[model]:
+            module.__dict__["config"] = copy.deepcopy(config, copies)
+    # Each time: the user may have set another implementation in between.
+    for _, config in _configs(model):
+        if config._attn_implementation != NAME:
+            config._attn_implementation = NAME
+
+
+def release(model: nn.Module) -> None:
+    """Give back one :func:`acquire`; the last one restores the configs that were there."""
+    _users[model] -= 1
+    if _users[model]:
         return
-    register()
+    for module, config in _before.pop(model):
+        module.__dict__["config"] = config
+    for module in _tapped.pop(model):
+        module.__dict__.pop(_TAPS, None)
+    del _users[model]
+
+
+def _tap(model: nn.Module) -> None:
     _tapped[model] = WeakSet()
     for attn in filter(delegating, list(model.modules())):
         taps = _Taps(attn.hook_attn_scores, attn.hook_pattern)  # type: ignore[arg-type]
@@ -210,21 +242,6 @@ def acquire(model: nn.Module) -> None:
             if _TAPS not in module.__dict__:  # a deep copy of a model brings its own
                 module.__dict__[_TAPS] = taps
                 _tapped[model].add(module)
-    _before[model] = [(config, config._attn_implementation) for config in _configs(model)]
-    for config, _ in _before[model]:
-        config._attn_implementation = NAME
-
-
-def release(model: nn.Module) -> None:
-    """Give back one :func:`acquire`; the last one restores the attention that was there."""
-    _users[model] -= 1
-    if _users[model]:
-        return
-    for config, implementation in _before.pop(model):
-        config._attn_implementation = implementation
-    for module in _tapped.pop(model):
-        module.__dict__.pop(_TAPS, None)
-    del _users[model]
 
 
 def register() -> None:
@@ -236,11 +253,13 @@ def register() -> None:
     AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
-def _configs(model: nn.Module) -> list[PretrainedConfig]:
-    """Each distinct Hugging Face config below ``model``, parents first (T5 holds copies)."""
-    found: dict[int, PretrainedConfig] = {}
-    for module in model.modules():
-        config = module.__dict__.get("config")
-        if isinstance(config, PretrainedConfig):
-            found.setdefault(id(config), config)
-    return list(found.values())
+def _configs(model: nn.Module) -> list[tuple[nn.Module, PretrainedConfig]]:
+    """Every module with a Hugging Face config, and that config; parents first."""
+    inner = getattr(model, "original_model", None)
+    roots = [root for root in (inner, model) if isinstance(root, nn.Module)]
+    modules = dict.fromkeys(module for root in roots for module in root.modules())
+    return [
+        (module, module.__dict__["config"])
+        for module in modules
+        if isinstance(module.__dict__.get("config"), PretrainedConfig)
+    ]

@@ -68,6 +68,10 @@ class Site:
     attn: str | None = None
 
     def __post_init__(self) -> None:
+        if not (self.layer is None or _is_index(self.layer) or isinstance(self.layer, slice)):
+            raise SiteError(f"layer must be a whole number or a slice, not {self.layer!r}")
+        if not (self.head is None or _is_index(self.head)):
+            raise SiteError(f"head must be a whole number, not {self.head!r}")
         if self.part not in PART_AXES:
             raise SiteError(unknown("part", self.part, PARTS))
         if self.attn not in (None, "self", "cross"):
@@ -88,6 +92,10 @@ class Site:
         words = [self.stack, _layer_text(self.layer), self.attn]
         address = ".".join([word for word in words if word is not None] + [self.part])
         return address if self.head is None else f"{address}:{self.head}"
+
+
+def _is_index(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def parse_site(address: "str | Site") -> Site:

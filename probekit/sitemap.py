@@ -65,15 +65,17 @@ class SiteMap:
                 f"{stack or 'blocks'} has layers 0 to {max(h.layer or 0 for h in group)}"
                 for stack, group in groupby(found, key=lambda here: here.stack)
             )
-            raise SiteError(f"site '{site}': no layer matches {site.layer}; {depths}")
+            last = max(here.layer or 0 for here in found)
+            near = "" if isinstance(site.layer, slice) else _clamped(site.layer, last)
+            raise SiteError(f"site '{site}': no layer matches {site.layer}; {depths}{near}")
         return kept
 
 
 def list_sites(model: nn.Module) -> pd.DataFrame:
-    """Every site of ``model``: address, hook name, axes, and whether an edit there is causal.
+    """Every site of ``model``: address, hook name, dimensions, and whether an edit there is causal.
 
     Returns:
-        a table with columns ``site, stack, layer, part, hook, axes, edit, note``.
+        a table with columns ``site, stack, layer, part, hook, dims, edit, note``.
     """
     return pd.DataFrame(
         [
@@ -83,7 +85,7 @@ def list_sites(model: nn.Module) -> pd.DataFrame:
                 "layer": here.layer,
                 "part": here.part,
                 "hook": here.name,
-                "axes": _axes(here),
+                "dims": _dims(here),
                 "edit": "refused" if here.write == "refused" else "causal",
                 "note": here.why_not,
             }
@@ -96,9 +98,14 @@ def _with_head(site: Site, here: HookSite, head: int) -> HookSite:
     heads = here.n_heads
     if heads is not None and not 0 <= head < heads:
         raise SiteError(
-            f"site '{site}': head {head} does not exist at {here}, which has heads 0 to {heads - 1}"
+            f"site '{site}': head {head} does not exist at {here}, which has heads 0 to "
+            f"{heads - 1}{_clamped(head, heads - 1)}"
         )
     return replace(here, head=head)
+
+
+def _clamped(index: int, last: int) -> str:
+    return f"; closest: {max(0, min(index, last))}"
 
 
 def _one(layer: int, depth: int) -> slice:
@@ -106,7 +113,7 @@ def _one(layer: int, depth: int) -> slice:
     return slice(index, index + 1) if 0 <= index < depth else slice(0, 0)
 
 
-def _axes(here: HookSite) -> str:
+def _dims(here: HookSite) -> str:
     return " ".join(
         f"head={here.n_heads}" if axis == "head" and here.n_heads else axis
         for axis in PART_AXES[here.part]

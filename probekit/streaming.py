@@ -59,6 +59,13 @@ class Stream:
             )
         if None in self._totals:
             return self.observer.finish(self._totals[None])
+        sets = {frozenset(map(str, totals)) for totals in self._totals.values()}
+        if len(sets) > 1:
+            raise ProbekitError(
+                f"observer {self.observer.key!r}: its sites fired different numbers of times in a "
+                "forward (such as an encoder once, a decoder at each step); give it a site of one "
+                "stack, or iterations='last'"
+            )
         return _over_iterations(
             {iteration: self.observer.finish(t) for iteration, t in sorted(self._totals.items())}
         )

@@ -50,7 +50,7 @@ def snapshot(model: Any) -> dict[str, Any]:
         "training": [module.training for module in modules],
         "requires_grad": [parameter.requires_grad for parameter in model.parameters()],
         "gradients": [parameter.grad for parameter in model.parameters()],
-        "attention": [config._attn_implementation for config in seam._configs(model)],
+        "attention": [config._attn_implementation for _, config in seam._configs(model)],
         "taps": [id(module.__dict__.get(seam._TAPS)) for module in modules],
     }
 
@@ -232,7 +232,7 @@ def test_a_shift_of_resid_mid_is_the_same_shift_of_attn_out(built, name, at):
 
 # 3. Sites and hooks that cannot be
 
-NO_LAYER = "site '9.z:0': no layer matches 9; blocks has layers 0 to 1"
+NO_LAYER = "site '9.z:0': no layer matches 9; blocks has layers 0 to 1; closest: 1"
 
 
 def test_all_sites_are_resolved_before_the_first_is_touched(built):

@@ -35,3 +35,23 @@ def test_flags_come_back():
     flags.restore()
     assert [module.training for module in model.modules()] == [True, True, False]
     assert [p.requires_grad for p in model.parameters()] == [False, True]
+
+
+def test_firings_outside_any_forward_are_forwards_of_their_own():
+    family = families.t5()
+    encoder = family.model.original_model.get_encoder()
+    first, second = torch.arange(5)[None], torch.arange(3, 8)[None]
+    with pk.attach(family.model, pk.Record("encoder.0.z", iterations="first")) as run:
+        encoder(input_ids=first)
+        encoder(input_ids=second)
+    assert len(run["record"].values) == 2
+
+
+def test_sites_of_different_rhythm_are_refused_by_name():
+    family = families.t5()
+    with pk.attach(family.model, pk.VDI(iterations="all")) as run:
+        family.run()
+        stream = run._streams["vdi"]
+        stream._fold(1, next(iter(stream._totals[0])), None)  # as if one site fired once more
+    with pytest.raises(pk.ProbekitError, match="its sites fired different numbers of times"):
+        run["vdi"]

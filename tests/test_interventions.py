@@ -204,8 +204,8 @@ def test_what_an_edit_may_not_return(built, site, fn, message):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: pk.HeadScale(0, 0, float("nan")), "omega must be finite, not nan"),
-        (lambda: pk.AttentionScale(float("inf")), "alpha must be finite, not inf"),
+        (lambda: pk.HeadScale(0, 0, float("nan")), "omega must be a finite number, not nan"),
+        (lambda: pk.AttentionScale(float("inf")), "alpha must be a finite number, not inf"),
         (
             lambda: pk.SetPattern(abs, site="0.z"),
             "SetPattern edits a pattern, not '0.z'; use pk.Edit",

@@ -89,7 +89,10 @@ def test_a_function_cannot_be_stored():
             {"item": "AttentionScale", "alhpa": 1.0},
             "AttentionScale: unknown field 'alhpa'; valid: alpha, layer, stack; closest: 'alpha'",
         ),
-        ({"item": "AttentionScale", "alpha": float("inf")}, "alpha must be finite, not inf"),
+        (
+            {"item": "AttentionScale", "alpha": float("inf")},
+            "alpha must be a finite number, not inf",
+        ),
     ],
 )
 def test_what_cannot_be_read_back(stored, message):

@@ -377,7 +377,8 @@ def t5_bridge() -> tuple[TransformerBridge, nn.Module, dict[str, Tensor]]:
 
 
 def implementations(model: nn.Module) -> list[str | None]:
-    return [config._attn_implementation for config in seam._configs(model)]
+    configs = {id(config): config for _, config in seam._configs(model)}
+    return [config._attn_implementation for config in configs.values()]
 
 
 def tapped_modules(model: nn.Module) -> int:
@@ -393,8 +394,8 @@ def test_a_bridge_of_transformer_lens_has_the_seam_only_while_attached(build):
     with torch.no_grad():
         expected, before = eager(**hf).logits, bridge(**inputs)
     found = implementations(bridge)
-    # T5's encoder and decoder hold a config each.
-    assert found == ["eager"] * (2 if "decoder_input" in inputs else 1)
+    # T5's encoder and decoder hold a config each, beside the model's own.
+    assert found == ["eager"] * (3 if "decoder_input" in inputs else 1)
 
     with pk.attach(bridge, pk.SetPattern(lambda pattern: 0.5 * pattern)) as outer:
         assert set(implementations(bridge)) == {seam.NAME}
@@ -462,3 +463,47 @@ def test_bfloat16_upcasts_the_softmax():
         theirs = eager(**family.hf_kwargs).logits
     assert ours.dtype == torch.bfloat16
     assert torch.equal(ours, theirs)
+
+
+def test_a_shared_config_is_never_the_switch_of_another_model():
+    config = families.bert().eager.config
+    first, second = BertForMaskedLM(config).eval(), BertForMaskedLM(config).eval()
+    model = pk.load("minilm", hf_model=first)
+    second.set_attn_implementation("eager")  # Hugging Face writes into the shared config
+    receipt = pk.verify(model, pk.SetPattern(lambda pattern: pattern * 0.5), torch.arange(5)[None])
+    assert receipt.output_change > 0
+    assert second.config._attn_implementation == "eager"
+
+
+def test_attaching_sets_the_seam_again_after_the_user_chose_another_attention():
+    family = families.bert()
+    family.model.original_model.set_attn_implementation("sdpa")
+    items = pk.SetPattern(lambda pattern: pattern * 0.5)
+    assert pk.verify(family.model, items, *family.args, **family.kwargs).output_change > 0
+
+
+def test_two_bridges_that_share_a_config_keep_to_themselves():
+    config = families.bert().eager.config
+    config._attn_implementation = "eager"
+    models = [BertForMaskedLM(config).eval() for _ in range(2)]
+    first, second = (
+        build_bridge_from_module(model, "BertForMaskedLM", hf_config=config).eval()
+        for model in models
+    )
+    ids = torch.arange(5)[None]
+    outer = pk.attach(first, pk.VDI())
+    inner = pk.attach(second, pk.SetPattern(lambda pattern: pattern * 0.5))
+    first(ids)
+    outer.detach()
+    edited = second(ids)
+    inner.detach()
+    assert not torch.equal(edited, second(ids))
+    assert [model.config is config for model in models] == [True, True]
+    assert config._attn_implementation == "eager"
+
+
+@pytest.mark.parametrize("hidden", [-1e9, -1e4, -torch.inf, torch.finfo(torch.float32).min])
+def test_any_usual_mask_value_is_a_mask(hidden):
+    scores = 30 * torch.randn(2, 3, 5, 5) + torch.full((5, 5), hidden).triu(1)
+    visible = seam.AttentionContext(scores).visible()
+    assert torch.equal(visible, torch.ones(2, 5, 5).tril().bool())

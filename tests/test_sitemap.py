@@ -72,7 +72,7 @@ def test_axes_of_the_table_are_those_of_the_tensors(family):
     with family.model.hooks(fwd_hooks=[(name, look) for name in table["hook"]]):
         family.run()
     for row in table.itertuples():
-        axes = row.axes.split()
+        axes = row.dims.split()
         if row.hook == "vision_ln_final.hook_out":  # class token only
             axes.remove("pos")
         assert len(seen[row.hook]) == len(axes), row.site
@@ -85,7 +85,7 @@ def test_axes_of_the_table_are_those_of_the_tensors(family):
 def test_list_sites_of_a_model_whose_scores_come_late():
     model = transformer_lens_native()
     table = pk.list_sites(model)
-    assert list(table.columns) == ["site", "stack", "layer", "part", "hook", "axes", "edit", "note"]
+    assert list(table.columns) == ["site", "stack", "layer", "part", "hook", "dims", "edit", "note"]
     assert table["layer"].dtype == pd.Int64Dtype()
     refused = table[table["edit"] == "refused"]
     assert list(refused["site"]) == ["0.scores"]
@@ -100,7 +100,7 @@ def test_list_sites_of_a_model_whose_scores_come_late():
         "layer": 0,
         "part": "pattern",
         "hook": "blocks.0.attn.hook_pattern",
-        "axes": "batch head=2 query key",
+        "dims": "batch head=2 query key",
         "edit": "causal",
         "note": "",
     }
@@ -148,8 +148,12 @@ def test_what_an_address_means(built, name, address, found):
 @pytest.mark.parametrize(
     ("name", "address", "message"),
     [
-        ("native", "7.z", "site '7.z': no layer matches 7; blocks has layers 0 to 1"),
-        ("native", "-3.z", "site '-3.z': no layer matches -3; blocks has layers 0 to 1"),
+        ("native", "7.z", "site '7.z': no layer matches 7; blocks has layers 0 to 1; closest: 1"),
+        (
+            "native",
+            "-3.z",
+            "site '-3.z': no layer matches -3; blocks has layers 0 to 1; closest: 0",
+        ),
         (
             "native",
             "5:.z",
@@ -158,13 +162,19 @@ def test_what_an_address_means(built, name, address, found):
         (
             "clip",
             "9.z",
-            "site '9.z': no layer matches 9; text has layers 0 to 1, vision has layers 0 to 2",
+            "site '9.z': no layer matches 9; text has layers 0 to 1, vision has layers 0 to 2; "
+            "closest: 2",
         ),
-        ("native", "0.z:2", "site '0.z:2': head 2 does not exist at 0.z, which has heads 0 to 1"),
+        (
+            "native",
+            "0.z:2",
+            "site '0.z:2': head 2 does not exist at 0.z, which has heads 0 to 1; closest: 1",
+        ),
         (
             "clip",
             "0.pattern:2",
-            "site '0.pattern:2': head 2 does not exist at vision.0.pattern, which has heads 0 to 1",
+            "site '0.pattern:2': head 2 does not exist at vision.0.pattern, which has heads "
+            "0 to 1; closest: 1",
         ),
         (
             "t5",

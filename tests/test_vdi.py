@@ -557,3 +557,21 @@ def test_the_context_is_withdrawn_after_the_forward(built):
         with pk.attach(model, pk.VDI()):
             built(name).run()
         assert all(seam.context_of(point) is None for point in model.hook_dict.values())
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.03), (torch.float16, 0.004)])
+def test_entropy_of_half_precision_patterns(dtype, tolerance):
+    scores = (3 * torch.randn(16, 12, 64, 64) + 20).to(dtype)
+    pattern = scores.float().softmax(-1).to(dtype)
+    exact = torch.special.entr(scores.double().softmax(-1)).sum(-1)
+    # What remains is the rounding of the weights themselves.
+    error = (softmax_entropy(scores, pattern).double() - exact).abs().max()
+    assert error < tolerance
+
+
+def test_entropy_of_large_scores_does_not_cancel():
+    scores = torch.randn(16, 12, 64, 64) * 5 + 2000
+    entropy = softmax_entropy(scores, scores.softmax(-1))
+    exact = torch.special.entr(scores.double().softmax(-1)).sum(-1)
+    assert (entropy.double() - exact).abs().max() < 1e-5
+    assert entropy.min() >= 0

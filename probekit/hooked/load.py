@@ -70,13 +70,17 @@ def load(
                 "overridden; build a Hugging Face model of that size and pass hf_model="
             )
         given = hf_model is not None
+        if hf_model is not None:
+            _check_wrappable(hf_model)
+            _check_family(card, hf_model)
         source = hf_model if given else _from_pretrained(card, checkpoint, local_files_only)
         assert source is not None
         model = wrap(source, name=card.name)
         if not given:
             _check_against_card(card, model)
     if device is not None or dtype is not None:
-        model.to(device=device, dtype=dtype) if dtype else model.to(device)
+        to = {"device": device, "dtype": dtype}
+        model.to(**{k: v for k, v in to.items() if v is not None}, print_details=False)
     return model
 
 
@@ -86,19 +90,11 @@ def wrap(hf_model: nn.Module, *, name: str = "external") -> HookedModel:
     Raises:
         CardError: it is wrapped already, or TransformerLens has no adapter for its class.
     """
-    register_adapters()
+    _check_wrappable(hf_model)
     seam.register()
-    if any(isinstance(module, GeneralizedComponent) for module in hf_model.modules()):
-        raise CardError("hf_model is wrapped already; use that bridge, or load the model afresh")
-    architecture = type(hf_model).__name__
-    supported = sorted(ArchitectureAdapterFactory._adapters)
-    if architecture not in supported:
-        raise CardError(
-            f"no TransformerLens adapter for {architecture}{closest(architecture, supported)}"
-        )
     with _quiet():
         bridge = build_bridge_from_module(
-            hf_model, architecture, hf_config=hf_model.config, model_name=name
+            hf_model, type(hf_model).__name__, hf_config=hf_model.config, model_name=name
         )
     model = hooked(bridge)
     model.eval()
@@ -121,7 +117,7 @@ def random_twin(model: HookedModel, seed: int) -> HookedModel:
             if getattr(inner, "pooler", fresh) is None:
                 fresh.pooler = None  # type: ignore  # add_pooling_layer is not in the config
             twin = wrap(fresh, name=model.cfg.model_name)
-    twin.to(device=first.device, dtype=first.dtype)
+    twin.to(device=first.device, dtype=first.dtype, print_details=False)
     twin.train(model.training)
     return twin
 
@@ -154,14 +150,29 @@ def _load_native(
 def _from_pretrained(
     card: Card, checkpoint: str | Path | None, local_files_only: bool
 ) -> nn.Module:
-    seam.register()
     where = checkpoint or card.checkpoint
-    if where is not None and not (Path(where) / "config.json").is_file():
-        raise CardError(f"checkpoint {where}: no folder with a config.json")
+    if where is not None:
+        if not (Path(where) / "config.json").is_file():
+            raise CardError(f"checkpoint {where}: no folder with a config.json")
+        return _read(card, where, offline=True)
     # Offline first: without a network the hub client retries for minutes before it gives up.
-    offline = where is not None or local_files_only or _cached(card) or not _hub_answers()
-    if where is None and offline and not _cached(card):
-        raise CardError(_not_here(card))
+    problem = ""
+    if _cached(card):
+        try:
+            return _read(card, card.id or "", offline=True)
+        except CardError as error:  # an interrupted download, say
+            problem = f" ({error})"
+    if local_files_only or not _hub_answers():
+        why = "local_files_only is set" if local_files_only else "the hub cannot be reached"
+        raise CardError(_not_here(card, why) + problem)
+    try:
+        return _read(card, card.id or "", offline=False)
+    except CardError as error:
+        raise CardError(f"{_not_here(card, 'the hub did not give them')}: {error}") from error
+
+
+def _read(card: Card, where: str | Path, *, offline: bool) -> nn.Module:
+    seam.register()
     cls = getattr(transformers, card.architecture or "", None)
     if cls is None:
         raise CardError(
@@ -171,21 +182,18 @@ def _from_pretrained(
     try:
         with _quiet():
             model, report = cls.from_pretrained(
-                where or card.id,
+                where,
                 local_files_only=offline,
                 attn_implementation=seam.NAME,
                 output_loading_info=True,
             )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        why = f"checkpoint {where} cannot be loaded" if where is not None else _not_here(card)
-        raise CardError(f"{why} ({error})") from error
+        raise CardError(f"checkpoint {where} cannot be loaded ({error})") from error
     # What a checkpoint lacks is drawn at random; a pooler alone is often left out, and unused.
     missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
     if missing:
         listed = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        raise CardError(
-            f"{where or card.id} lacks {len(missing)} weights of {card.architecture}: {listed}"
-        )
+        raise CardError(f"{where} lacks {len(missing)} weights of {card.architecture}: {listed}")
     return model
 
 
@@ -201,9 +209,9 @@ def _hub_answers() -> bool:
 
     if constants.HF_HUB_OFFLINE:
         return False
-    if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
-        return True
-    address = urlsplit(constants.ENDPOINT)
+    # Behind a proxy it is the proxy that has to answer.
+    proxy = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
+    address = urlsplit(proxy or constants.ENDPOINT)
     answers: list[bool] = []
 
     def ask() -> None:
@@ -219,14 +227,40 @@ def _hub_answers() -> bool:
     return bool(answers)
 
 
-def _not_here(card: Card) -> str:
+def _not_here(card: Card, why: str) -> str:
     from huggingface_hub import constants
 
     return (
         f"the weights of {card.id!r} (card {card.name!r}) are not in the hub cache at "
-        f"{constants.HF_HUB_CACHE} and the hub cannot be reached; give a folder with checkpoint=, "
-        "a model in memory with hf_model=, or fill the cache where there is a network"
+        f"{constants.HF_HUB_CACHE} and {why}; give a folder with checkpoint=, a model in memory "
+        "with hf_model=, or fill the cache where there is a network"
     )
+
+
+def _check_wrappable(hf_model: nn.Module) -> None:
+    register_adapters()
+    if not isinstance(hf_model, nn.Module):
+        raise CardError(f"hf_model must be a Hugging Face model, not {type(hf_model).__name__}")
+    if any(isinstance(module, GeneralizedComponent) for module in hf_model.modules()):
+        raise CardError("hf_model is wrapped already; use that bridge, or load the model afresh")
+    architecture = type(hf_model).__name__
+    supported = sorted(ArchitectureAdapterFactory._adapters)
+    if architecture not in supported:
+        raise CardError(
+            f"no TransformerLens adapter for {architecture}{closest(architecture, supported)}"
+        )
+
+
+def _check_family(card: Card, hf_model: nn.Module) -> None:
+    """Refuse a model of another family than the card's: its sites would have other names."""
+    given = getattr(hf_model.config, "model_type", "")
+    cls = getattr(transformers, card.architecture or "", None)
+    wanted = getattr(getattr(cls, "config_class", None), "model_type", given)
+    if given != wanted:
+        raise CardError(
+            f"card {card.name!r} describes a {wanted} model, hf_model is a {given}; take a card "
+            "of that family (pk.list_models()) or call pk.wrap(hf_model)"
+        )
 
 
 def _check_against_card(card: Card, model: HookedModel) -> None:

@@ -35,8 +35,8 @@ class AttentionScale(Intervention):
     source: ClassVar[str] = "W_O knockout of the equilibrium-propagation dossier"
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.alpha):
-            raise ProbekitError(f"alpha must be finite, not {self.alpha}")
+        if not (isinstance(self.alpha, (int, float)) and math.isfinite(self.alpha)):
+            raise ProbekitError(f"alpha must be a finite number, not {self.alpha!r}")
 
     def sites(self) -> tuple[Site, ...]:
         return (Site("attn_out", self.layer, stack=self.stack),)

@@ -29,7 +29,7 @@ class Edit(Intervention):
     source: ClassVar[str] = "activation patching"
 
     def __post_init__(self) -> None:
-        parse_site(self.site)
+        object.__setattr__(self, "site", str(parse_site(self.site)))
         _require_callable(self.fn)
 
     def sites(self) -> tuple[Site, ...]:
@@ -60,6 +60,7 @@ class SetPattern(Intervention):
     def __post_init__(self) -> None:
         if parse_site(self.site).part != "pattern":
             raise ProbekitError(f"SetPattern edits a pattern, not {str(self.site)!r}; use pk.Edit")
+        object.__setattr__(self, "site", str(self.site))
         _require_callable(self.fn)
 
     def sites(self) -> tuple[Site, ...]:

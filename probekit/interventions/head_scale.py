@@ -40,8 +40,9 @@ class HeadScale(Intervention):
     source: ClassVar[str] = "Homeostatic Crystallization, section 2; Michel et al. 2019"
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.omega):
-            raise ProbekitError(f"omega must be finite, not {self.omega}")
+        if not (isinstance(self.omega, (int, float)) and math.isfinite(self.omega)):
+            raise ProbekitError(f"omega must be a finite number, not {self.omega!r}")
+        self.sites()  # refuses a layer or head that is no whole number
 
     def sites(self) -> tuple[Site, ...]:
         return (Site("z", self.layer, self.head, self.stack, self.attn),)

@@ -44,7 +44,7 @@ class AttentionEntropy(Observer):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "queries", checked_queries(self.queries))
-        pattern_site("AttentionEntropy", self.site)
+        object.__setattr__(self, "site", str(pattern_site("AttentionEntropy", self.site)))
 
     def sites(self) -> tuple[Site, ...]:
         return (pattern_site("AttentionEntropy", self.site),)

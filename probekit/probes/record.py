@@ -37,7 +37,7 @@ class Record(Observer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        parse_site(self.site)
+        object.__setattr__(self, "site", str(parse_site(self.site)))
 
     def sites(self) -> tuple[Site, ...]:
         return (parse_site(self.site),)

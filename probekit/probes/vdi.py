@@ -69,7 +69,7 @@ class VDI(Observer):
             if getattr(self, field) not in valid:
                 raise ProbekitError(unknown(field, str(getattr(self, field)), valid))
         object.__setattr__(self, "queries", checked_queries(self.queries))
-        pattern_site("VDI", self.site)
+        object.__setattr__(self, "site", str(pattern_site("VDI", self.site)))
 
     def sites(self) -> tuple[Site, ...]:
         return (pattern_site("VDI", self.site),)

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import (
     BertConfig,
+    BertForMaskedLM,
     BertModel,
     PretrainedConfig,
     T5Config,
@@ -412,11 +413,11 @@ def empty_cache(tmp_path, monkeypatch) -> Path:
     return tmp_path / "hub"
 
 
-def not_here(cache: Path) -> str:
+def not_here(cache: Path, why: str = "the hub cannot be reached") -> str:
     return (
         "the weights of 'sentence-transformers/all-MiniLM-L6-v2' (card 'minilm') are not in the "
-        f"hub cache at {cache} and the hub cannot be reached; give a folder with checkpoint=, a "
-        "model in memory with hf_model=, or fill the cache where there is a network"
+        f"hub cache at {cache} and {why}; give a folder with checkpoint=, a model in memory "
+        "with hf_model=, or fill the cache where there is a network"
     )
 
 
@@ -441,7 +442,44 @@ def test_without_a_network_the_error_comes_at_once(monkeypatch, empty_cache, how
     with pytest.raises(pk.CardError) as error:
         pk.load("minilm", local_files_only=how == "local files only")
     assert time.perf_counter() - began < 1
+    why = "local_files_only is set" if how == "local files only" else "the hub cannot be reached"
+    assert str(error.value) == not_here(empty_cache, why)
+
+
+def test_a_dead_proxy_is_found_out_at_once(monkeypatch, empty_cache):
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    began = time.perf_counter()
+    with pytest.raises(pk.CardError) as error:
+        pk.load("minilm")
+    assert time.perf_counter() - began < 1
     assert str(error.value) == not_here(empty_cache)
+
+
+def test_an_interrupted_download_is_taken_up_again(monkeypatch, empty_cache):
+    asked: list[bool] = []
+
+    class Pretrained:
+        @staticmethod
+        def from_pretrained(name: str, **kwargs: Any) -> Any:
+            asked.append(kwargs["local_files_only"])
+            raise OSError("no weights")
+
+    monkeypatch.setattr(loading, "_cached", lambda card: True)
+    monkeypatch.setattr(loading, "_hub_answers", lambda: True)
+    monkeypatch.setattr(loading.transformers, "BertModel", Pretrained)
+    with pytest.raises(pk.CardError):
+        pk.load("minilm")
+    assert asked == [True, False]
+
+
+def test_a_model_of_another_family_is_refused():
+    config = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, vocab_size=9)
+    with pytest.raises(pk.CardError) as error:
+        pk.load("t5-small", hf_model=BertForMaskedLM(config))
+    assert str(error.value) == (
+        "card 't5-small' describes a t5 model, hf_model is a bert; take a card of that family "
+        "(pk.list_models()) or call pk.wrap(hf_model)"
+    )
 
 
 def test_the_hub_is_asked_where_it_answers(monkeypatch, empty_cache):
@@ -465,7 +503,8 @@ def test_the_hub_is_asked_where_it_answers(monkeypatch, empty_cache):
     with pytest.raises(pk.CardError) as error:
         pk.load("minilm")
     assert asked == [("sentence-transformers/all-MiniLM-L6-v2", False)]
-    assert str(error.value) == f"{not_here(empty_cache)} (gone)"
+    tried = "checkpoint sentence-transformers/all-MiniLM-L6-v2 cannot be loaded (gone)"
+    assert str(error.value) == f"{not_here(empty_cache, 'the hub did not give them')}: {tried}"
 
 
 # Weights

@@ -20,6 +20,7 @@ UNIFORM = math.log(720) / (6 * math.log(6))
 SMALL = {
     "seeds": (0,),
     "steps": 160,
+    "control_steps": 120,
     "batch": 32,
     "lr": 1e-2,
     "weight_decay": 5.0,
@@ -82,7 +83,7 @@ def test_a_monitor_between_logs_is_refused():
     with pytest.raises(pk.RunError) as error:
         RECIPE.Config(log_every=100, monitor_every=250)
     assert str(error.value) == (
-        "monitor_every must be a multiple of log_every, and at most steps; given 250, 100 and 5000"
+        "monitor_every must be a multiple of log_every, and at most steps; given 250, 100 and 3500"
     )
 
 

@@ -36,20 +36,14 @@ def softmax_entropy(
 ) -> Float[Tensor, "*rows"]:
     """The same where ``pattern`` is the softmax of ``scores``, without a logarithm a weight.
 
-    ``H = logsumexp(s) - sum p s``, and ``logsumexp(s) = s_k - ln p_k`` whatever the key k: a tenth
-    of the time of the direct form. The error is about 1e-7 times the largest score, at most 1e-5.
+    ``H = logsumexp(s) - sum p s``, and ``logsumexp(s) = max s - ln max p``: a quarter of the time
+    of the direct form.
     """
     if pattern.numel() <= _SMALL or pattern.dtype in (torch.float16, torch.bfloat16):
         return row_entropy(pattern)
-    first = pattern[..., 0]
-    if first.amin() > 1e-30 and scores[..., 0].abs().amax() < 50:
-        # The backward pass of softmax, p_k (s_k - sum p s), in one pass over memory instead of five.
-        slope = torch._softmax_backward_data(scores, pattern, -1, scores.dtype)[..., 0]
-        entropy = (slope / first - first.log()).clamp(min=0)
-    else:
-        # Measured from the row's best score: large scores would cancel to rounding otherwise.
-        below = scores - scores.amax(-1, keepdim=True)
-        entropy = -pattern.amax(-1).log() - torch.linalg.vecdot(pattern, below)
+    # Measured from the row's best score: large scores would cancel to rounding otherwise.
+    below = scores - scores.amax(-1, keepdim=True)
+    entropy = -pattern.amax(-1).log() - torch.linalg.vecdot(pattern, below)
     # Keys masked with -inf, where 0 * inf is NaN, need the direct form.
     return entropy if entropy.isfinite().all() else row_entropy(pattern)
 

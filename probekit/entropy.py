@@ -14,6 +14,8 @@ from torch import Tensor
 
 #: Below this many weights the logarithms are cheap and the direct form, exact to rounding, is used.
 _SMALL = 2**16
+#: Scores beyond it are measured from the best of their row.
+_LARGE = 50.0
 
 
 def row_entropy(pattern: Float[Tensor, "*rows key"]) -> Float[Tensor, "*rows"]:
@@ -41,9 +43,12 @@ def softmax_entropy(
     """
     if pattern.numel() <= _SMALL or pattern.dtype in (torch.float16, torch.bfloat16):
         return row_entropy(pattern)
-    # Measured from the row's best score: large scores would cancel to rounding otherwise.
-    below = scores - scores.amax(-1, keepdim=True)
-    entropy = -pattern.amax(-1).log() - torch.linalg.vecdot(pattern, below)
+    best = scores.amax(-1, keepdim=True)
+    if best.abs().amax() > _LARGE:  # or they would cancel to rounding
+        scores, best = scores - best, torch.zeros_like(best)
+    # As a product of matrices: p * s as a tensor of its own would cost more than the sum.
+    mean = torch.matmul(pattern.unsqueeze(-2), scores.unsqueeze(-1))[..., 0, 0]
+    entropy = (best[..., 0] - pattern.amax(-1).log() - mean).clamp(min=0)
     # Keys masked with -inf, where 0 * inf is NaN, need the direct form.
     return entropy if entropy.isfinite().all() else row_entropy(pattern)
 

@@ -10,6 +10,11 @@ runs each arm once, in random order; a ratio is the median over rounds of arm / 
 the round, and "fastest" the ratio of the fastest runs, which is what remains where other
 programs share the machine.
 
+The process keeps the memory that it frees (glibc's MALLOC_* settings, for every arm alike). By
+default glibc hands 12 MB blocks back to the kernel, and the page faults of getting them again
+fall on one arm or another as their addresses happen to lie: from one process to the next the
+ratio of the same two arms was seen to move between 0.95 and 1.13.
+
 The limits of design.md: VDI on every layer takes at most 1.10 of the same forward that computes
 patterns (eager), at most 1.15 of SDPA plus one explicit softmax, and memory does not grow.
 """
@@ -42,6 +47,10 @@ from transformers.masking_utils import sdpa_mask
 
 import probekit as pk
 
+KEEP_FREED_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(2**32),
+    "MALLOC_TRIM_THRESHOLD_": str(2**33),
+}
 Forward = Callable[..., Any]
 Times = dict[str, list[float]]
 
@@ -244,4 +253,6 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
+    if not KEEP_FREED_MEMORY.items() <= os.environ.items():  # read when a process starts
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEEP_FREED_MEMORY})
     main(tyro.cli(Config, description=__doc__))

@@ -150,6 +150,7 @@ def attention(
         pattern = taps.pattern(pattern)
     finally:
         publish_context(taps.pattern, None)
+    del masked, scores, exact, mask  # as large as the pattern: free for the value product to use
     pattern = nn.functional.dropout(pattern, p=dropout, training=module.training)
     # No weights are returned: the bridge would fire its pattern hook on them a second time.
     return torch.matmul(pattern, value).transpose(1, 2).contiguous(), None

@@ -107,6 +107,8 @@ class RowMeans:
 def grown(tensor: Tensor, *shape: int) -> Tensor:
     """``tensor`` padded with zeros so that its last axes have ``shape``."""
     last = tensor.shape[tensor.ndim - len(shape) :]
+    if last == shape:
+        return tensor
     missing = [size - got for size, got in zip(shape, last, strict=True)]
     return torch.nn.functional.pad(tensor, [n for m in reversed(missing) for n in (0, m)])
 

@@ -9,9 +9,14 @@ from typing import Any as _Any
 
 if TYPE_CHECKING:
     from . import entropy as entropy
+    from . import geometry as geometry
+    from . import modulators as modulators
     from . import training as training
     from .attachment import Attachment as Attachment
     from .attachment import attach as attach
+    from .branches import Branch as Branch
+    from .branches import sweep as sweep
+    from .comparison import compare as compare
     from .errors import CardError as CardError
     from .errors import DecorativeHookError as DecorativeHookError
     from .errors import HookNeverFiredError as HookNeverFiredError
@@ -24,30 +29,48 @@ if TYPE_CHECKING:
     from .hooked.load import random_twin as random_twin
     from .hooked.load import wrap as wrap
     from .interventions import AttentionScale as AttentionScale
+    from .interventions import Clamp as Clamp
     from .interventions import Edit as Edit
+    from .interventions import FieldModulator as FieldModulator
+    from .interventions import FreezeWeights as FreezeWeights
     from .interventions import HeadScale as HeadScale
+    from .interventions import Lerp as Lerp
+    from .interventions import Noise as Noise
     from .interventions import SetPattern as SetPattern
+    from .interventions import SwapPackedRows as SwapPackedRows
+    from .interventions import SwapQK as SwapQK
+    from .interventions import SwapWeights as SwapWeights
+    from .itemfolder import load_items as load_items
+    from .itemfolder import save_items as save_items
     from .items import Firing as Firing
     from .items import Intervention as Intervention
     from .items import Observer as Observer
+    from .items import WeightIntervention as WeightIntervention
     from .measurement import Measurement as Measurement
     from .probes import VDI as VDI
+    from .probes import Accuracy as Accuracy
     from .probes import AttentionEntropy as AttentionEntropy
+    from .probes import GaussianEntropy as GaussianEntropy
+    from .probes import LogitMargin as LogitMargin
     from .probes import Record as Record
+    from .probes import ResidualStats as ResidualStats
     from .receipt import Receipt as Receipt
-    from .registry import from_dict as from_dict
     from .registry import list_interventions as list_interventions
     from .registry import list_probes as list_probes
-    from .registry import to_dict as to_dict
     from .site import Site as Site
     from .sitemap import list_sites as list_sites
+    from .storage import from_dict as from_dict
+    from .storage import to_dict as to_dict
     from .verification import verify as verify
 
 # Names are imported when first used: `probekit ls` must not wait seconds for torch.
-_NAMESPACES = ("entropy", "training")
+_NAMESPACES = ("entropy", "geometry", "modulators", "training")
 _HOME = {
-    "Attachment": "attachment",
     "attach": "attachment",
+    "Attachment": "attachment",
+    "Branch": "branches",
+    "sweep": "branches",
+    "compare": "comparison",
     "CardError": "errors",
     "DecorativeHookError": "errors",
     "HookNeverFiredError": "errors",
@@ -60,23 +83,38 @@ _HOME = {
     "random_twin": "hooked.load",
     "wrap": "hooked.load",
     "AttentionScale": "interventions",
+    "Clamp": "interventions",
     "Edit": "interventions",
+    "FieldModulator": "interventions",
+    "FreezeWeights": "interventions",
     "HeadScale": "interventions",
+    "Lerp": "interventions",
+    "Noise": "interventions",
     "SetPattern": "interventions",
+    "SwapPackedRows": "interventions",
+    "SwapQK": "interventions",
+    "SwapWeights": "interventions",
+    "load_items": "itemfolder",
+    "save_items": "itemfolder",
     "Firing": "items",
     "Intervention": "items",
     "Observer": "items",
+    "WeightIntervention": "items",
     "Measurement": "measurement",
-    "VDI": "probes",
+    "Accuracy": "probes",
     "AttentionEntropy": "probes",
+    "GaussianEntropy": "probes",
+    "LogitMargin": "probes",
     "Record": "probes",
+    "ResidualStats": "probes",
+    "VDI": "probes",
     "Receipt": "receipt",
-    "from_dict": "registry",
     "list_interventions": "registry",
     "list_probes": "registry",
-    "to_dict": "registry",
     "Site": "site",
     "list_sites": "sitemap",
+    "from_dict": "storage",
+    "to_dict": "storage",
     "verify": "verification",
 }
 

@@ -17,8 +17,24 @@ from transformer_lens.hook_points import HookPoint
 
 from . import seam
 from .errors import DecorativeHookError, HookNeverFiredError, ProbekitError, unknown
-from .hooks import AttachedHook, Flags, apply_edit, forward_roots, read_masks, remove_hook, weigh
-from .items import Firing, Intervention, Item, Observer, describe
+from .flags import Flags, forward_roots
+from .hooks import (
+    AttachedHook,
+    apply_edit,
+    read_masks,
+    remove_hook,
+    token_hook,
+    weigh,
+)
+from .items import (
+    Firing,
+    Intervention,
+    Item,
+    Observer,
+    WeightChange,
+    WeightIntervention,
+    describe,
+)
 from .measurement import Measurement
 from .receipt import Receipt, ReceiptRow
 from .sitemap import SiteMap
@@ -59,7 +75,17 @@ class Attachment:
         self.model = model
         self._streams = _streams(items)
         sitemap = SiteMap(model)
-        self._hooks = [hook for item in items for hook in _resolve(item, sitemap)]
+        self._hooks = [
+            hook
+            for item in items
+            if not isinstance(item, WeightIntervention)
+            for hook in _resolve(item, sitemap)
+        ]
+        self._weights = [
+            (item, item.prepare(model)) for item in items if isinstance(item, WeightIntervention)
+        ]
+        self._changes: list[tuple[WeightIntervention, WeightChange]] = []
+        self._tokens: dict[HookPoint, Tensor] = {}
         self._forward = 0
         self._running: list[nn.Module] = []
         self._cleanup = ExitStack()
@@ -71,7 +97,7 @@ class Attachment:
             raise
 
     def _install(self) -> None:
-        self._cleanup.callback(Flags.of(self.model).restore)
+        self._cleanup.callback(Flags(self.model).restore)
         if any(hook.site.needs_seam for hook in self._hooks):
             seam.acquire(self.model)
             self._cleanup.callback(seam.release, self.model)
@@ -80,6 +106,13 @@ class Attachment:
             self._cleanup.callback(begin.remove)
             end = root.register_forward_hook(self._end, always_call=True)
             self._cleanup.callback(end.remove)
+        for item, change in self._weights:
+            made = self._cleanup.enter_context(change)
+            self._changes += [(item, one) for one in made]
+        for point in {hook.tokens_hook for hook in self._hooks} - {None}:
+            assert point is not None
+            handle = point.add_hook(self._keep_tokens, prepend=True)
+            self._cleanup.callback(remove_hook, point, handle)
         read_masks([h for h in self._hooks if isinstance(h.item, Observer)], self._cleanup)
         for hook in self._hooks:
             hook.handle = hook.site.hook.add_hook(self._runner(hook))
@@ -96,6 +129,9 @@ class Attachment:
         if root in self._running:
             self._running.remove(root)
 
+    def _keep_tokens(self, tensor: Tensor, hook: HookPoint) -> None:
+        self._tokens[hook] = tensor
+
     def _runner(self, hook: AttachedHook) -> Any:
         act = self._observe if isinstance(hook.item, Observer) else self._edit
 
@@ -105,7 +141,9 @@ class Attachment:
             forward = self._forward if self._running else -_hook.fired
             _hook.iteration = _hook.iteration + 1 if forward == _hook.forward else 0
             _hook.forward = forward
-            at = Firing(_hook.site, _hook.iteration, seam.context_of(hook))
+            tokens = self._tokens.get(_hook.tokens_hook) if _hook.tokens_hook else None
+            context = seam.context_of(hook)
+            at = Firing(_hook.site, _hook.iteration, context, abs(forward), tokens)
             return act(_hook, tensor, at)
 
         return run
@@ -199,6 +237,12 @@ class Attachment:
                 )
                 for hook in self._hooks
             )
+            + tuple(
+                ReceiptRow(
+                    describe(item), change.address, change.parameter, 0, change.edit, change.norm
+                )
+                for item, change in self._changes
+            )
         )
 
     def __repr__(self) -> str:
@@ -215,7 +259,7 @@ class Attachment:
 def _streams(items: Sequence[Item]) -> dict[str, Stream]:
     streams: dict[str, Stream] = {}
     for item in items:
-        if not isinstance(item, (Observer, Intervention)):
+        if not isinstance(item, (Observer, Intervention, WeightIntervention)):
             raise ProbekitError(
                 f"{item!r} is neither an observer nor an intervention; "
                 "see pk.list_probes() and pk.list_interventions()"
@@ -229,7 +273,7 @@ def _streams(items: Sequence[Item]) -> dict[str, Stream]:
     return streams
 
 
-def _resolve(item: Item, sitemap: SiteMap) -> list[AttachedHook]:
+def _resolve(item: Observer | Intervention, sitemap: SiteMap) -> list[AttachedHook]:
     sites = [found for site in item.sites() for found in sitemap.resolve(site)]
     if isinstance(item, Intervention):
         for site in sites:
@@ -237,7 +281,10 @@ def _resolve(item: Item, sitemap: SiteMap) -> list[AttachedHook]:
                 raise DecorativeHookError(
                     f"{describe(item)} at {site} ({site.name}): {site.why_not}"
                 )
-    return [AttachedHook(item, site) for site in sites]
+    tokens = [token_hook(sitemap.model, site) if item.needs_tokens else None for site in sites]
+    return [
+        AttachedHook(item, site, tokens_hook=hook) for site, hook in zip(sites, tokens, strict=True)
+    ]
 
 
 def _never_fired(hooks: list[AttachedHook], run: bool) -> str:

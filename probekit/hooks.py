@@ -1,15 +1,15 @@
-"""The mechanics under an attachment: hooks put in and out, one edit applied, flags restored."""
+"""The mechanics under an attachment: hooks put in and out, one edit applied."""
 
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint, LensHandle
 
 from . import seam
-from .errors import ProbekitError
-from .hooksite import HookSite
+from .errors import ProbekitError, SiteError
+from .hooksite import HookSite, hook_points
 from .items import Firing, Intervention, Item, describe
 
 
@@ -25,38 +25,7 @@ class AttachedHook:
     edit: str = "none"
     change: float | None = None
     handle: LensHandle | None = None
-
-
-@dataclass(eq=False)
-class Flags:
-    """What must be as it was: module modes and requires_grad."""
-
-    modes: list[tuple[nn.Module, bool]] = field(default_factory=list)
-    grads: list[tuple[nn.Parameter, bool]] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, model: nn.Module) -> "Flags":
-        """The flags of ``model`` now."""
-        # Both roots: a wrapped model is no submodule of its bridge, nor are all of its modules.
-        modules = {module: None for root in forward_roots(model) for module in root.modules()}
-        parameters = {p: None for root in forward_roots(model) for p in root.parameters()}
-        return cls(
-            [(module, module.training) for module in modules],
-            [(parameter, parameter.requires_grad) for parameter in parameters],
-        )
-
-    def restore(self) -> None:
-        """Set every flag back."""
-        for module, training in self.modes:
-            module.training = training
-        for parameter, requires_grad in self.grads:
-            parameter.requires_grad_(requires_grad)
-
-
-def forward_roots(model: nn.Module) -> list[nn.Module]:
-    """The modules whose call is a forward pass: the bridge, and the model that it wraps."""
-    inner = getattr(model, "original_model", None)
-    return [model] + ([inner] if isinstance(inner, nn.Module) and inner is not model else [])
+    tokens_hook: HookPoint | None = None
 
 
 def read_masks(hooks: list[AttachedHook], cleanup: ExitStack) -> None:
@@ -76,6 +45,23 @@ def read_masks(hooks: list[AttachedHook], cleanup: ExitStack) -> None:
         cleanup.callback(remove_hook, scores, scores.add_hook(publish, prepend=True))
         cleanup.callback(seam.publish_context, pattern, None)
         read.add(pattern)
+
+
+def token_hook(model: nn.Module, site: HookSite) -> HookPoint:
+    """The hook that sees the token ids which the stack of ``site`` embeds.
+
+    Raises:
+        SiteError: that stack embeds no tokens.
+    """
+    hooks = hook_points(model)
+    # What belongs to no stack (logits) belongs to the decoder where there is one.
+    for stack in dict.fromkeys((site.stack, site.stack or "decoder")):
+        name = f"{stack}_embed" if stack else "embed"
+        embedding = getattr(getattr(model, name, None), "original_component", None)
+        embeds = isinstance(embedding, nn.Embedding) or hasattr(embedding, "token_embedding")
+        if embeds and f"{name}.hook_in" in hooks:
+            return hooks[f"{name}.hook_in"]
+    raise SiteError(f"site '{site}' belongs to a stack that embeds no token ids")
 
 
 def remove_hook(point: HookPoint, handle: LensHandle) -> None:

@@ -30,6 +30,9 @@ _LEGACY = re.compile(r"^(?P<stack>encoder|decoder)\.(?P<layer>\d+)\.(?P<rest>.+)
 # attention module. A post-norm block's attn.hook_out lies after the norm, hence the o.hook_out.
 _IN_BLOCK: dict[str, tuple[str, ...]] = {
     "resid_pre": ("hook_resid_pre", "hook_in"),
+    "ln1": ("ln1.hook_out",),
+    "ln2": ("ln2.hook_out",),
+    "ln3": ("ln3.hook_out",),
     "q": ("{A}.hook_q", "{A}.q.hook_out"),
     "k": ("{A}.hook_k", "{A}.k.hook_out"),
     "v": ("{A}.hook_v", "{A}.v.hook_out"),

@@ -9,10 +9,11 @@ import dataclasses
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from .errors import ProbekitError
 from .hooksite import HookSite
@@ -25,13 +26,17 @@ from .site import Site
 class Firing:
     """One firing of a hook: where, and the how-manieth of its forward pass.
 
-    ``iteration`` counts firings of the same hook within one forward (relaxation, generation).
-    ``attention`` holds mask and scores where the site is a pattern.
+    ``iteration`` counts firings of the same hook within one forward (relaxation, generation),
+    ``forward`` the forwards of the attachment from 1. ``attention`` holds mask and scores where
+    the site is a pattern; ``tokens`` the ids that the site's stack embeds, for items that ask for
+    them (``needs_tokens``).
     """
 
     site: HookSite
     iteration: int
     attention: AttentionContext | None = None
+    forward: int = 1
+    tokens: Tensor | None = None
 
 
 class Intervention(ABC):
@@ -39,6 +44,8 @@ class Intervention(ABC):
 
     #: Where the definition comes from, and what the identity setting is.
     source: ClassVar[str] = ""
+    #: Whether ``edit`` reads :attr:`Firing.tokens`.
+    needs_tokens: ClassVar[bool] = False
 
     @abstractmethod
     def sites(self) -> tuple[Site, ...]:
@@ -47,6 +54,27 @@ class Intervention(ABC):
     @abstractmethod
     def edit(self, x: Tensor, at: Firing) -> Tensor:
         """The tensor that takes the place of ``x`` (its head's slice, where the site has one)."""
+
+
+@dataclass(frozen=True)
+class WeightChange:
+    """What a weight intervention did to one parameter, for the receipt: ``norm`` is L2."""
+
+    address: str
+    parameter: str
+    edit: Literal["swapped", "frozen"]
+    norm: float | None = None
+
+
+class WeightIntervention(ABC):
+    """Edits or holds weights while attached."""
+
+    #: Where the definition comes from.
+    source: ClassVar[str] = ""
+
+    @abstractmethod
+    def prepare(self, model: nn.Module) -> AbstractContextManager[list[WeightChange]]:
+        """Check everything now; the change itself happens on entry and is undone on exit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +95,8 @@ class Observer(ABC):
     #: Where the definition comes from, and the null that its values are read against.
     source: ClassVar[str] = ""
     null_name: ClassVar[str] = ""
+    #: Whether ``measure`` reads :attr:`Firing.tokens`.
+    needs_tokens: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         every = self.iterations
@@ -98,7 +128,7 @@ class Observer(ABC):
         """The result, from the statistics of every site."""
 
 
-Item = Intervention | Observer
+Item = Intervention | WeightIntervention | Observer
 
 
 def describe(item: object) -> str:
@@ -106,11 +136,31 @@ def describe(item: object) -> str:
     if not dataclasses.is_dataclass(item):
         return repr(item)
     fields = [
-        f"{field.name}={getattr(item, field.name)!r}"
+        f"{field.name}={_short(getattr(item, field.name))}"
         for field in dataclasses.fields(item)
-        if getattr(item, field.name) != field.default
+        if not is_default(getattr(item, field.name), field)
     ]
     return f"{type(item).__name__}({', '.join(fields)})"
+
+
+def is_default(value: object, field: dataclasses.Field) -> bool:
+    """Whether a field holds its default; tensors, whose ``==`` is no yes or no, by identity."""
+    factory = field.default_factory
+    default = field.default if factory is dataclasses.MISSING else factory()
+    return value is default or (_is_plain(value) and repr(value) == repr(default))
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(map(_is_plain, value.values()))
+    return value is None or isinstance(value, str | int | float | slice | Site)
+
+
+def _short(value: object) -> str:
+    large = isinstance(value, nn.Module | Tensor | Mapping) and not _is_plain(value)
+    return f"<{type(value).__name__}>" if large else repr(value)
 
 
 def snake_case(name: str) -> str:

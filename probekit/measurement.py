@@ -78,12 +78,14 @@ class Measurement:
 
     def to_frame(self) -> pd.DataFrame:
         """A tidy table: a row a coordinate, with columns ``value`` and ``null``."""
-        index = pd.MultiIndex.from_product(
-            [list(self.coords[dim]) for dim in self.dims], names=list(self.dims)
-        )
         columns = {"value": _flat(self.values)}
         if self.null is not None:
             columns["null"] = _flat(self.null.expand_as(self.values))
+        if not self.dims:
+            return pd.DataFrame(columns)
+        index = pd.MultiIndex.from_product(
+            [list(self.coords[dim]) for dim in self.dims], names=list(self.dims)
+        )
         frame = pd.DataFrame(columns, index=index)
         return frame.dropna(how="all").reset_index()
 
@@ -122,7 +124,7 @@ class Measurement:
             raise ProbekitError(f"{path} is not a saved measurement: {error}") from error
 
     def __repr__(self) -> str:
-        shape = ", ".join(f"{dim}={len(self.coords[dim])}" for dim in self.dims)
+        shape = ", ".join(f"{dim}={len(self.coords[dim])}" for dim in self.dims) or "scalar"
         null = "no null" if self.null is None else f"null {_summary(self.null)}"
         return f"Measurement({self.name!r}, {shape}, {_summary(self.values)} {self.units}, {null})"
 

@@ -36,8 +36,8 @@ def plot_measurement(measurement: "Measurement", ax: "Axes | None" = None) -> "A
 
 
 def _draw_line(measurement: "Measurement", values: np.ndarray, axes: "Axes") -> None:
-    dim = max(measurement.dims, key=lambda name: len(measurement.coords[name]))
-    labels = [str(label) for label in measurement.coords[dim]]
+    dim = max(measurement.dims, key=lambda name: len(measurement.coords[name]), default="")
+    labels = [str(label) for label in measurement.coords.get(dim, [""])]
     axes.plot(labels, values.reshape(-1), "o-", label=measurement.name)
     if measurement.null is not None:
         null = measurement.null.expand_as(measurement.values).detach().cpu().double()

@@ -1,26 +1,63 @@
-"""The registry: which probes and interventions there are, and how to store one.
+"""The registry: which probes and interventions there are.
 
 Third parties add theirs through the entry-point groups ``probekit.probes`` and
 ``probekit.interventions``; the entry's value is the class.
 """
 
-import dataclasses
 import inspect
-from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import pandas as pd
 
-from .errors import ProbekitError, unknown
-from .interventions import AttentionScale, Edit, HeadScale, SetPattern
-from .items import Intervention, Item, Observer
-from .probes import VDI, AttentionEntropy, Record
-from .site import Site
+from .errors import ProbekitError
+from .interventions import (
+    AttentionScale,
+    Clamp,
+    Edit,
+    FieldModulator,
+    FreezeWeights,
+    HeadScale,
+    Lerp,
+    Noise,
+    SetPattern,
+    SwapPackedRows,
+    SwapWeights,
+)
+from .items import Intervention, Observer, WeightIntervention
+from .probes import (
+    VDI,
+    Accuracy,
+    AttentionEntropy,
+    GaussianEntropy,
+    LogitMargin,
+    Record,
+    ResidualStats,
+)
 
 GROUPS: dict[str, tuple[type, ...]] = {
-    "probekit.probes": (VDI, AttentionEntropy, Record),
-    "probekit.interventions": (HeadScale, AttentionScale, SetPattern, Edit),
+    "probekit.probes": (
+        VDI,
+        AttentionEntropy,
+        Record,
+        ResidualStats,
+        LogitMargin,
+        Accuracy,
+        GaussianEntropy,
+    ),
+    "probekit.interventions": (
+        HeadScale,
+        AttentionScale,
+        Clamp,
+        Noise,
+        SetPattern,
+        Edit,
+        SwapWeights,
+        SwapPackedRows,
+        FreezeWeights,
+        Lerp,
+        FieldModulator,
+    ),
 }
 
 
@@ -30,11 +67,12 @@ def items(group: str) -> dict[str, type]:
     Raises:
         ProbekitError: two owners of one name (both are named), or an entry that is no item.
     """
-    base = Observer if group == "probekit.probes" else Intervention
+    observers = group == "probekit.probes"
+    bases = (Observer,) if observers else (Intervention, WeightIntervention)
     owners = {cls.__name__: cls.__module__ for cls in GROUPS[group]}
     found: dict[str, type] = {cls.__name__: cls for cls in GROUPS[group]}
     for entry in entry_points(group=group):
-        cls = _loaded(entry, base)
+        cls = _loaded(entry, bases)
         if cls.__name__ in found and found[cls.__name__] is not cls:
             raise ProbekitError(
                 f"two {group} are named {cls.__name__!r}: {owners[cls.__name__]} and "
@@ -43,6 +81,21 @@ def items(group: str) -> dict[str, type]:
             )
         found[cls.__name__], owners[cls.__name__] = cls, entry.value
     return found
+
+
+def every_item() -> dict[str, type]:
+    """Every class of both groups by name.
+
+    Raises:
+        ProbekitError: as :func:`items`, or a name in both groups.
+    """
+    probes, interventions = (items(group) for group in GROUPS)
+    for name in probes.keys() & interventions.keys():
+        raise ProbekitError(
+            f"a probe and an intervention are named {name!r}: {probes[name].__module__} and "
+            f"{interventions[name].__module__}; uninstall or rename one of them"
+        )
+    return {**probes, **interventions}
 
 
 def list_probes() -> pd.DataFrame:
@@ -70,54 +123,11 @@ def list_interventions() -> pd.DataFrame:
     )
 
 
-def to_dict(item: Item) -> dict[str, Any]:
-    """``item`` as plain data: ``{"item": class name, field: value, ...}``; defaults left out.
-
-    Raises:
-        ProbekitError: a field holds a function (SetPattern, Edit), which cannot be stored.
-    """
-    stored: dict[str, Any] = {"item": type(item).__name__}
-    for field in dataclasses.fields(item):  # type: ignore[arg-type]
-        value = getattr(item, field.name)
-        if callable(value):
-            raise ProbekitError(
-                f"{type(item).__name__}.{field.name} is a function, which cannot be stored; "
-                "store the code that builds it instead"
-            )
-        if value != field.default:
-            stored[field.name] = str(value) if isinstance(value, Site) else value
-    return stored
-
-
-def from_dict(stored: Mapping[str, Any]) -> Item:
-    """The item that :func:`to_dict` stored.
-
-    Raises:
-        ProbekitError: an unknown item or field, or a value that the item refuses.
-    """
-    known = {**items("probekit.probes"), **items("probekit.interventions")}
-    name = stored.get("item")
-    if name not in known:
-        raise ProbekitError(unknown("item", str(name), known))
-    fields = {field.name for field in dataclasses.fields(known[name])}
-    values = {key: _thawed(value) for key, value in stored.items() if key != "item"}
-    for key in values:
-        if key not in fields:
-            raise ProbekitError(f"{name}: {unknown('field', key, sorted(fields))}")
-    try:
-        return known[name](**values)
-    except TypeError as error:
-        raise ProbekitError(f"{name}: {error}") from error
-
-
-def _thawed(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _loaded(entry: EntryPoint, base: type) -> Any:
+def _loaded(entry: EntryPoint, bases: tuple[type, ...]) -> Any:
     cls = entry.load()
-    if not (inspect.isclass(cls) and issubclass(cls, base)):
-        raise ProbekitError(f"entry point {entry.value} is not a subclass of {base.__name__}")
+    if not (inspect.isclass(cls) and issubclass(cls, bases)):
+        names = " or ".join(base.__name__ for base in bases)
+        raise ProbekitError(f"entry point {entry.value} is not a subclass of {names}")
     return cls
 
 

@@ -34,9 +34,10 @@ body { margin: 0 auto; max-width: 56rem; padding: 1rem; background: var(--page);
   color: var(--text); font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
 h1, h2, h3 { line-height: 1.2; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: left;
   vertical-align: top; }
+td:first-child { white-space: nowrap; }
 figure { margin: 1.5rem 0; }
 figure img { display: block; max-width: 100%; height: auto; }
 .card { background: #fff; color: #1b1b1f; color-scheme: light; border: 1px solid var(--line);

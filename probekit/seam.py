@@ -66,6 +66,17 @@ class AttentionContext:
         reach = scores.amax(-1, keepdim=True) - _HIDDEN
         return (scores > torch.finfo(scores.dtype).min / 2) & (scores > reach)
 
+    def part(self, index: int, count: int) -> "AttentionContext":
+        """The context of one of ``count`` equal parts of the batch."""
+        fields = (self.masked, self.scores, self.pattern, self.mask)
+        shared = [field is None or len(field) < count for field in fields]
+        return AttentionContext(
+            *(
+                field if same else field.chunk(count)[index]  # type: ignore[union-attr]
+                for field, same in zip(fields, shared, strict=True)
+            )
+        )
+
 
 @dataclass(frozen=True)
 class _Taps:

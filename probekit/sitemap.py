@@ -15,6 +15,7 @@ class SiteMap:
     """All sites of one model; ``resolve`` answers an address."""
 
     def __init__(self, model: nn.Module) -> None:
+        self.model = model
         self.sites = tuple(find_sites(model))
         if not self.sites:
             raise SiteError(

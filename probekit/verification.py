@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .attachment import attach
 from .errors import ProbekitError
-from .items import Firing, Intervention, Item
+from .items import Firing, Intervention, Item, WeightIntervention
 from .receipt import Receipt
 from .site import Site
 
@@ -45,10 +45,14 @@ def verify(model: nn.Module, items: Item | Sequence[Item], *inputs: Any, **kwarg
         UserWarning: an edit was non-zero and no output moved by one bit (``receipt.silent``).
     """
     chosen = [items] if isinstance(items, Item) else list(items)
-    if not any(isinstance(item, Intervention) for item in chosen):
+    if not any(isinstance(item, Intervention | WeightIntervention) for item in chosen):
         raise ProbekitError("verify needs at least one intervention")
     # Hooks at the same sites: an untapped baseline would run SDPA and differ in rounding.
-    taps = [_Tap(item) if isinstance(item, Intervention) else item for item in chosen]
+    taps = [
+        _Tap(item) if isinstance(item, Intervention) else item
+        for item in chosen
+        if not isinstance(item, WeightIntervention)
+    ]
     before, _ = _run(model, taps, inputs, kwargs)
     after, receipt = _run(model, chosen, inputs, kwargs)
     receipt = replace(receipt, output_change=_largest_change(before, after))

@@ -60,12 +60,13 @@ def noise() -> Callable[[Tensor], Tensor]:
     return lambda x: x + torch.randn(x.shape, generator=generator)
 
 
-def write() -> None:
+def write(markdown: str, begin: str, end: str) -> None:
+    """Put a table into README, between its two marks."""
     text = README.read_text()
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    README.write_text(before + BEGIN + table() + END + after)
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    README.write_text(before + begin + markdown + end + after)
 
 
 if __name__ == "__main__":
-    write()
+    write(table(), BEGIN, END)

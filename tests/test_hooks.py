@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import probekit as pk
-from probekit.hooks import Flags
+from probekit.flags import Flags
 
 
 def test_a_forward_ended_by_ctrl_c_does_not_swallow_the_next_ones():
@@ -29,7 +29,7 @@ def test_flags_come_back():
     model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Dropout())
     model[0].weight.requires_grad_(False)
     model[1].eval()
-    flags = Flags.of(model)
+    flags = Flags(model)
     model.eval().requires_grad_(True)
     model[1].train()
     flags.restore()

@@ -25,6 +25,16 @@ def test_first_screen_ends_with_the_number_it_says():
     assert names["run"]["vdi"].dims == ("layer", "head")
 
 
+def test_the_interventions_shown_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    (shown,) = [block for block in blocks if "pk.SwapQK" in block]
+    names: dict = {}
+    exec("import matplotlib; matplotlib.use('Agg')\n" + blocks[0] + shown, names)
+    assert names["run"]["vdi"].values.shape == (1, 2)
+    assert len(names["branches"]) == 4
+
+
 def test_causality_table_is_what_is_measured():
     shown = TEXT.partition(causality.BEGIN)[2].partition(causality.END)[0]
     measured = causality.table()

@@ -61,8 +61,7 @@ def test_addresses(address, site):
 
 
 VALID = (
-    "valid: embed, resid_pre, resid_mid, resid_post, q, k, v, z, scores, pattern, attn_out, "
-    "mlp_pre and 4 more"
+    "valid: embed, resid_pre, resid_mid, resid_post, ln1, ln2, ln3, q, k, v, z, scores and 7 more"
 )
 
 

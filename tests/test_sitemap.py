@@ -1,7 +1,10 @@
+"""Which sites a model offers, and which of them an address means."""
+
 import families
 import pandas as pd
 import pytest
 import torch
+from families import late_scores
 from torch import Tensor, nn
 from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
@@ -11,6 +14,8 @@ from probekit.site import PARTS, parse_site
 from probekit.sitemap import SiteMap
 
 LAYERED = [part for part in PARTS if part not in ("embed", "ln_final", "logits")]
+
+
 # For each family its stacks with their depths and heads, and the parts outside of the blocks.
 STACKS = {
     "native": ({"": (2, 2)}, ["embed", "ln_final", "logits"]),
@@ -28,6 +33,8 @@ STACKS = {
     ),
     "dinov2": ({"": (2, 4)}, ["embed", "ln_final"]),
 }
+
+
 CROSS = ["q", "k", "v", "scores", "pattern", "z", "attn_out", "resid_mid"]
 
 
@@ -39,6 +46,8 @@ def expected_sites(name: str) -> set[str]:
         prefix = f"{stack}." if stack else ""
         for layer in range(depth):
             for part in LAYERED:
+                if part == "ln3" and stack != "decoder":
+                    continue
                 own = "self." if stack == "decoder" and part in CROSS else ""
                 found.add(f"{prefix}{layer}.{own}{part}")
             if stack == "decoder":
@@ -83,7 +92,7 @@ def test_axes_of_the_table_are_those_of_the_tensors(family):
 
 
 def test_list_sites_of_a_model_whose_scores_come_late():
-    model = transformer_lens_native()
+    model = late_scores(layers=1)
     table = pk.list_sites(model)
     assert list(table.columns) == ["site", "stack", "layer", "part", "hook", "dims", "edit", "note"]
     assert table["layer"].dtype == pd.Int64Dtype()
@@ -104,15 +113,6 @@ def test_list_sites_of_a_model_whose_scores_come_late():
         "edit": "causal",
         "note": "",
     }
-
-
-def transformer_lens_native() -> nn.Module:
-    """TransformerLens's own native model, without probekit's attention."""
-    from transformer_lens.model_bridge import TransformerBridge
-
-    config = {"n_layers": 1, "n_heads": 2, "d_model": 8, "d_head": 4, "d_mlp": 16, "n_ctx": 6}
-    config |= {"d_vocab": 11, "act_fn": "gelu", "normalization_type": "LN", "seed": 0}
-    return TransformerBridge.boot_native(config)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -205,8 +205,9 @@ def test_what_an_address_means(built, name, address, found):
         (
             "vit",
             "logits",
-            "site 'logits': this model has no 'logits'; it has: embed, resid_pre, q, k, v, scores, "
-            "pattern, z, attn_out, resid_mid, mlp_pre, mlp_post, mlp_out, resid_post, ln_final",
+            "site 'logits': this model has no 'logits'; it has: embed, resid_pre, ln1, ln2, q, k, "
+            "v, scores, pattern, z, attn_out, resid_mid, mlp_pre, mlp_post, mlp_out, resid_post, "
+            "ln_final",
         ),
     ],
 )
@@ -279,62 +280,3 @@ def test_a_model_without_hook_points_is_refused():
         "'blocks.0.attn.hook_pattern'; load it with pk.load(..., hf_model=...) or wrap it in a "
         "TransformerBridge"
     )
-
-
-def recorded(family: families.Family, addresses: list[str]) -> list[Tensor]:
-    records = [pk.Record(address, name=address) for address in addresses]
-    with pk.attach(family.model, *records) as run:
-        family.run()
-    return [run[address].values for address in addresses]
-
-
-@pytest.mark.parametrize("family", ["bert", "bert encoder"], indirect=True)
-def test_bert_adds_attn_out_before_its_norm(family):
-    for layer in range(2):
-        assert SiteMap(family.model).resolve(parse_site(f"{layer}.attn_out"))[0].name == (
-            f"blocks.{layer}.attn.o.hook_out"
-        )
-        pre, attn_out, mid, mlp_out, post = recorded(
-            family,
-            [
-                f"{layer}.{p}"
-                for p in ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
-            ],
-        )
-        bert = getattr(family.eager, "bert", family.eager)
-        hf = bert.encoder.layer[layer]
-        expected = hf.attention.output.LayerNorm(pre + attn_out)
-        torch.testing.assert_close(mid, expected, rtol=0, atol=1e-5)
-        torch.testing.assert_close(post, hf.output.LayerNorm(mid + mlp_out), rtol=0, atol=1e-5)
-
-
-PRE_NORM = [("native", ""), ("gpt2", ""), ("vit", ""), ("dinov2", ""), ("t5", "encoder.")]
-PRE_NORM += [("clip", "text."), ("clip", "vision.")]
-
-
-@pytest.mark.parametrize(("name", "stack"), PRE_NORM)
-def test_pre_norm_blocks_sum_to_the_residual(built, name, stack):
-    for layer in range(2):
-        pre, attn_out, mid, mlp_out, post = recorded(
-            built(name),
-            [
-                f"{stack}{layer}.{part}"
-                for part in ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
-            ],
-        )
-        torch.testing.assert_close(mid, pre + attn_out, rtol=0, atol=1e-5)
-        torch.testing.assert_close(post, mid + mlp_out, rtol=0, atol=1e-5)
-        assert attn_out.abs().max() > 1e-3 and mlp_out.abs().max() > 1e-3
-
-
-def test_the_decoder_of_t5_sums_to_the_residual(built):
-    for layer in range(2):
-        parts = ("resid_pre", "self.attn_out", "self.resid_mid", "cross.attn_out")
-        parts += ("cross.resid_mid", "mlp_out", "resid_post")
-        pre, attn_out, mid, cross_out, mid2, mlp_out, post = recorded(
-            built("t5"), [f"decoder.{layer}.{part}" for part in parts]
-        )
-        torch.testing.assert_close(mid, pre + attn_out, rtol=0, atol=1e-5)
-        torch.testing.assert_close(mid2, mid + cross_out, rtol=0, atol=1e-5)
-        torch.testing.assert_close(post, mid2 + mlp_out, rtol=0, atol=1e-5)
-        assert min(t.abs().max() for t in (attn_out, cross_out, mlp_out)) > 1e-3

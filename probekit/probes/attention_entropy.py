@@ -14,10 +14,10 @@ from ..site import Site
 from .attention_rows import (
     RowMeans,
     attention_measurement,
-    checked_queries,
     pattern_site,
     read_rows,
 )
+from .positions import checked_positions
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class AttentionEntropy(Observer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "queries", checked_queries(self.queries))
+        object.__setattr__(self, "queries", checked_positions(self.queries, "queries"))
         object.__setattr__(self, "site", str(pattern_site("AttentionEntropy", self.site)))
 
     def sites(self) -> tuple[Site, ...]:

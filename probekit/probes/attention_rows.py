@@ -13,6 +13,7 @@ from ..hooksite import HookSite
 from ..items import Firing, Observer, describe
 from ..measurement import Measurement, stack_by_layer
 from ..site import Site, parse_site
+from .positions import chosen_positions
 
 
 @dataclass(frozen=True)
@@ -46,30 +47,19 @@ def read_rows(pattern: Tensor, at: Firing, queries: Sequence[int] | None) -> Row
     else:
         entropy = row_entropy(narrowed)
     visible = (pattern > 0).any(1) if context is None else context.visible()
-    real = _real_queries(visible, cross=at.site.attn == "cross")
+    real = real_queries(visible, cross=at.site.attn == "cross")
     chosen = real
     if queries is not None:
-        chosen = real & _chosen(queries, real.shape[-1], real.device)
+        chosen = real & chosen_positions(queries, real.shape[-1], real.device, "queries")
     return Rows(entropy, narrowed, visible, real, chosen)
 
 
-def _real_queries(visible: Tensor, cross: bool) -> Tensor:
+def real_queries(visible: Tensor, cross: bool) -> Tensor:
     """Queries that are not padding: in self-attention those that may attend to themselves."""
     queries, keys = visible.shape[-2:]
     if cross or keys < queries:
         return visible.any(-1)
     return visible.diagonal(offset=keys - queries, dim1=-2, dim2=-1)
-
-
-def _chosen(queries: Sequence[int], length: int, device: torch.device) -> Tensor:
-    outside = [query for query in queries if not -length <= query < length]
-    if outside:
-        raise ProbekitError(
-            f"queries={tuple(queries)}: {outside} lie outside the {length} positions"
-        )
-    chosen = torch.zeros(length, dtype=torch.bool, device=device)
-    chosen[list(queries)] = True
-    return chosen
 
 
 @dataclass(frozen=True)
@@ -149,20 +139,6 @@ def _assembled(
         null_name=probe.null_name,
         provenance={"probe": describe(probe)},
     )
-
-
-def checked_queries(queries: Sequence[int] | None) -> tuple[int, ...] | None:
-    """The positions as a tuple of whole numbers, or None for all.
-
-    Raises:
-        ProbekitError: empty, or not whole numbers.
-    """
-    if queries is None:
-        return None
-    chosen = tuple(queries)
-    if not chosen or not all(isinstance(query, int) for query in chosen):
-        raise ProbekitError(f"queries are whole numbers, such as (5,), not {queries!r}")
-    return chosen
 
 
 def pattern_site(probe: str, site: str | Site) -> Site:

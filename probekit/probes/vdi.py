@@ -17,11 +17,11 @@ from .attention_rows import (
     RowMeans,
     Rows,
     attention_measurement,
-    checked_queries,
     grown,
     pattern_site,
     read_rows,
 )
+from .positions import checked_positions
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class VDI(Observer):
         ):
             if getattr(self, field) not in valid:
                 raise ProbekitError(unknown(field, str(getattr(self, field)), valid))
-        object.__setattr__(self, "queries", checked_queries(self.queries))
+        object.__setattr__(self, "queries", checked_positions(self.queries, "queries"))
         object.__setattr__(self, "site", str(pattern_site("VDI", self.site)))
 
     def sites(self) -> tuple[Site, ...]:

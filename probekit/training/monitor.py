@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..probes.gaussian_entropy import gaussian_bits
+
 #: A snap is an acceleration below minus this, per step squared (as published).
 SNAP_THRESHOLD = 1e-3
 
@@ -83,11 +85,10 @@ def detect_snap(
 def gaussian_entropy(x: Float[Tensor, "samples width"]) -> float:
     """``(1/2) log2 det Cov(x) / width``: bits per dimension of a Gaussian with x's covariance.
 
-    Without the constant ``log2(2 pi e) / 2``; a differential entropy, so it may be negative. The
-    write-up reports it as mutual information.
+    A differential entropy, so it may be negative; the write-up reports it as mutual information.
+    :class:`~probekit.probes.GaussianEntropy` reads it from a running model, with its null.
     """
-    covariance = torch.cov(x.double().T)
-    return float(torch.linalg.slogdet(covariance).logabsdet / (2 * math.log(2) * x.shape[1]))
+    return float(gaussian_bits(torch.cov(x.double().T)))
 
 
 def saturation_ratio(entropy_bits: float, width: int, noise: float = 0.1) -> float:

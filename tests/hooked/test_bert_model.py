@@ -1,25 +1,14 @@
 """The bare BertModel: BERT's hooks without prefix and head, with or without a pooler."""
 
-import copy
-
 import pytest
 import torch
+from checks import noise_hook
+from families import bridged, tiny_bert
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
-from transformer_lens.model_bridge.sources import build_bridge_from_module
-from transformers import BertConfig, BertForMaskedLM, BertModel
+from transformers import BertForMaskedLM, BertModel
 
-from probekit.hooked.adapters import register_adapters
-
-CONFIG = {
-    "vocab_size": 50,
-    "hidden_size": 24,
-    "num_attention_heads": 3,
-    "num_hidden_layers": 2,
-    "intermediate_size": 40,
-    "max_position_embeddings": 16,
-    "initializer_range": 0.3,
-}
+CONFIG = tiny_bert(initializer_range=0.3)
 PARTS = ["hook_resid_pre", "hook_resid_post", "hook_attn_out", "hook_mlp_out"]
 HEAD_PARTS = ["attn.hook_q", "attn.hook_k", "attn.hook_v", "attn.hook_z"]
 
@@ -27,12 +16,8 @@ HEAD_PARTS = ["attn.hook_q", "attn.hook_k", "attn.hook_v", "attn.hook_z"]
 @pytest.fixture(scope="module", params=[True, False], ids=["pooler", "no pooler"])
 def models(request) -> tuple[TransformerBridge, BertModel]:
     """A bridge and an unwrapped eager copy of the same random BertModel."""
-    register_adapters()
     torch.manual_seed(0)
-    model = BertModel(BertConfig(**CONFIG), add_pooling_layer=request.param).eval()
-    model.set_attn_implementation("eager")
-    plain = copy.deepcopy(model)
-    return build_bridge_from_module(model, "BertModel", hf_config=model.config), plain
+    return bridged(BertModel(CONFIG, add_pooling_layer=request.param))
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +33,7 @@ def forward(bridge: TransformerBridge, inputs: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def with_noise(bridge: TransformerBridge, inputs: tuple[Tensor, Tensor], name: str) -> Tensor:
-    rng = torch.Generator().manual_seed(2)
-
-    def add_noise(tensor: Tensor, hook: object) -> Tensor:
-        return tensor + torch.randn(tensor.shape, generator=rng)
-
-    with bridge.hooks(fwd_hooks=[(name, add_noise)]):
+    with bridge.hooks(fwd_hooks=[(name, noise_hook())]):
         return forward(bridge, inputs)
 
 
@@ -70,7 +50,7 @@ def test_head_hooks_are_split_by_head(models, inputs, part):
     shapes: list[torch.Size] = []
     with models[0].hooks(fwd_hooks=[(f"blocks.1.{part}", lambda z, hook: shapes.append(z.shape))]):
         forward(models[0], inputs)
-    assert shapes == [(2, 7, 3, 8)]
+    assert shapes == [(2, 7, 4, 8)]
 
 
 @pytest.mark.parametrize("part", PARTS + HEAD_PARTS)
@@ -94,8 +74,8 @@ def test_pooler_is_hooked_where_there_is_one(models):
 
 
 def test_hooks_are_those_of_the_masked_language_model_without_its_head(models):
-    masked = BertForMaskedLM(BertConfig(**CONFIG))
-    theirs = build_bridge_from_module(masked, "BertForMaskedLM", hf_config=masked.config).hook_dict
+    masked, _ = bridged(BertForMaskedLM(CONFIG))
+    theirs = masked.hook_dict
     head = {name for name in theirs if name.startswith(("mlm_head", "unembed", "ln_final"))}
     ours = {name for name in models[0].hook_dict if not name.startswith("pooler")}
     assert ours == set(theirs) - head - {"hook_unembed"}

@@ -1,29 +1,21 @@
 """DINOv2: layer scale inside the contributions, both kinds of MLP, with or without a classifier."""
 
-import copy
-
 import pytest
 import torch
+from checks import captured, noise_hook
+from families import bridged, tiny_dinov2
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
-from transformer_lens.model_bridge.sources import build_bridge_from_module
 from transformers import Dinov2Config, Dinov2ForImageClassification, Dinov2Model, PreTrainedModel
 
-from probekit.hooked.adapters import register_adapters
-
-LAYERS, POSITIONS, HEADS, D_HEAD = 2, 10, 3, 8
+LAYERS, POSITIONS, HEADS, D_HEAD = 2, 5, 4, 8
 PARTS = ["hook_resid_pre", "hook_resid_post", "hook_attn_out", "hook_mlp_out"]
 HEAD_PARTS = ["attn.hook_q", "attn.hook_k", "attn.hook_v", "attn.hook_z"]
 
 
 def config(use_swiglu_ffn: bool) -> Dinov2Config:
-    return Dinov2Config(
-        hidden_size=24,
-        num_attention_heads=HEADS,
-        num_hidden_layers=LAYERS,
+    return tiny_dinov2(
         mlp_ratio=3,
-        image_size=12,
-        patch_size=4,
         layerscale_value=0.3,
         layer_norm_eps=1e-4,
         initializer_range=0.3,
@@ -40,20 +32,17 @@ def model_class(request) -> type[PreTrainedModel]:
 @pytest.fixture(scope="module", params=[False, True], ids=["mlp", "swiglu"])
 def models(request, model_class) -> tuple[TransformerBridge, PreTrainedModel]:
     """A bridge and an unwrapped eager copy of the same random DINOv2."""
-    register_adapters()
     torch.manual_seed(0)
-    model = model_class(config(use_swiglu_ffn=request.param)).eval()
+    model = model_class(config(use_swiglu_ffn=request.param))
     for name, parameter in model.named_parameters():
         if "lambda1" in name:  # a layer scale that differs between features
             torch.nn.init.uniform_(parameter, 0.1, 0.9)
-    model.set_attn_implementation("eager")
-    plain = copy.deepcopy(model)
-    return build_bridge_from_module(model, model_class.__name__, hf_config=model.config), plain
+    return bridged(model)
 
 
 @pytest.fixture(scope="module")
 def pixels() -> Tensor:
-    return torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(1))
+    return torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 
 
 def forward(bridge: TransformerBridge, pixels: Tensor) -> Tensor:
@@ -62,20 +51,11 @@ def forward(bridge: TransformerBridge, pixels: Tensor) -> Tensor:
 
 
 def read(bridge: TransformerBridge, pixels: Tensor, name: str) -> Tensor:
-    seen: list[Tensor] = []
-    with bridge.hooks(fwd_hooks=[(name, lambda tensor, hook: seen.append(tensor.clone()))]):
-        forward(bridge, pixels)
-    (only,) = seen
-    return only
+    return captured(bridge, name, lambda: forward(bridge, pixels))
 
 
 def with_noise(bridge: TransformerBridge, pixels: Tensor, name: str) -> Tensor:
-    rng = torch.Generator().manual_seed(2)
-
-    def add_noise(tensor: Tensor, hook: object) -> Tensor:
-        return tensor + torch.randn(tensor.shape, generator=rng)
-
-    with bridge.hooks(fwd_hooks=[(name, add_noise)]):
+    with bridge.hooks(fwd_hooks=[(name, noise_hook())]):
         return forward(bridge, pixels)
 
 
@@ -91,7 +71,7 @@ def test_config_is_the_model_s(models):
     bridge, plain = models
     cfg, hf_mlp = bridge.cfg, getattr(plain, "dinov2", plain).encoder.layer[0].mlp
     down = hf_mlp.down_proj if cfg.gated_mlp else hf_mlp.fc2
-    assert (cfg.n_heads, cfg.d_head, cfg.d_model, cfg.n_layers) == (HEADS, D_HEAD, 24, LAYERS)
+    assert (cfg.n_heads, cfg.d_head, cfg.d_model, cfg.n_layers) == (HEADS, D_HEAD, 32, LAYERS)
     assert (cfg.n_ctx, cfg.d_mlp, cfg.eps) == (POSITIONS, down.in_features, 1e-4)
     assert (cfg.attention_dir, cfg.is_visual_model) == ("bidirectional", True)
     assert cfg.act_fn == ("silu" if cfg.gated_mlp else "gelu")

@@ -4,16 +4,13 @@ import copy
 
 import pytest
 import torch
+from checks import captured, noise_hook
+from families import bridged, tiny_t5
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
-from transformer_lens.model_bridge.sources import (
-    build_bridge_config_from_hf,
-    build_bridge_from_module,
-)
+from transformer_lens.model_bridge.sources import build_bridge_config_from_hf
 from transformer_lens.model_bridge.supported_architectures.t5 import T5ArchitectureAdapter
-from transformers import T5Config, T5ForConditionalGeneration
-
-from probekit.hooked.adapters import register_adapters
+from transformers import T5ForConditionalGeneration
 
 ARCHITECTURE = "T5ForConditionalGeneration"
 HOOKS = ("hook_in", "hook_out")
@@ -23,23 +20,10 @@ EMBEDDINGS = ["encoder_embed.hook_out", "decoder_embed.hook_out"]
 @pytest.fixture(scope="module", params=["relu", "gated-gelu"])
 def models(request) -> tuple[TransformerBridge, T5ForConditionalGeneration]:
     """A bridge and an unwrapped eager copy of the same random T5, of either published kind."""
-    register_adapters()
     torch.manual_seed(0)
-    model = T5ForConditionalGeneration(
-        T5Config(
-            vocab_size=50,
-            d_model=24,
-            d_kv=8,
-            num_heads=3,
-            d_ff=40,
-            num_layers=2,
-            feed_forward_proj=request.param,
-            tie_word_embeddings=request.param == "relu",
-        )
-    ).eval()
-    model.set_attn_implementation("eager")
-    plain = copy.deepcopy(model)
-    return build_bridge_from_module(model, ARCHITECTURE, hf_config=model.config), plain
+    tied = request.param == "relu"
+    config = tiny_t5(feed_forward_proj=request.param, tie_word_embeddings=tied)
+    return bridged(T5ForConditionalGeneration(config))
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +49,7 @@ def test_outputs_equal_eager(models, inputs):
 @pytest.mark.parametrize("name", EMBEDDINGS)
 def test_embedding_fires_once_with_the_tokens_of_its_stack(models, inputs, name):
     bridge, plain = models
-    seen: list[Tensor] = []
-    with bridge.hooks(fwd_hooks=[(name, lambda tensor, hook: seen.append(tensor))]):
-        forward(bridge, inputs)
-    (only,) = seen
+    only = captured(bridge, name, lambda: forward(bridge, inputs))
     ids = inputs[EMBEDDINGS.index(name)]
     torch.testing.assert_close(only, plain.shared.weight[ids].detach(), rtol=0, atol=0)
 
@@ -76,9 +57,8 @@ def test_embedding_fires_once_with_the_tokens_of_its_stack(models, inputs, name)
 @pytest.mark.parametrize("name", EMBEDDINGS)
 def test_edit_of_an_embedding_reaches_the_output(models, inputs, name):
     bridge, _ = models
-    rng = torch.Generator().manual_seed(2)
     clean = forward(bridge, inputs)
-    with bridge.hooks(fwd_hooks=[(name, lambda x, hook: x + torch.randn(x.shape, generator=rng))]):
+    with bridge.hooks(fwd_hooks=[(name, noise_hook())]):
         edited = forward(bridge, inputs)
     assert (edited - clean).abs().max() > 1e-5
 

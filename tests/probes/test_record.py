@@ -1,28 +1,19 @@
 import families
 import pytest
 import torch
+from checks import captured
 
 import probekit as pk
-
-
-def captured(family: families.Family, hook_name: str) -> torch.Tensor:
-    """The activation as a raw TransformerLens hook sees it."""
-    seen: list[torch.Tensor] = []
-    hooks = [(hook_name, lambda tensor, hook: seen.append(tensor.clone()))]
-    with family.model.hooks(fwd_hooks=hooks):
-        family.run()
-    (only,) = seen
-    return only
 
 
 @pytest.mark.parametrize("family", families.ALL, indirect=True)
 def test_every_site_is_recorded_as_its_hook_sees_it(family):
     for row in pk.list_sites(family.model).itertuples():
         if row.part in ("pattern", "scores"):
-            continue  # a raw hook there needs the seam to be asked for; see test_seam.py
+            continue  # a raw hook there needs the seam to be asked for; see tests/seam
         with pk.attach(family.model, pk.Record(row.site)) as run:
             family.run()
-        expected = captured(family, row.hook)
+        expected = captured(family.model, row.hook, family.run)
         torch.testing.assert_close(run["record"].values, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -57,7 +48,7 @@ def test_layers_and_stacks_become_dimensions(built):
     result = run["record"]
     assert result.dims == ("layer", "batch", "pos", "head", "d_head")
     for layer in range(2):
-        expected = captured(family, f"encoder_blocks.{layer}.attn.hook_z")
+        expected = captured(family.model, f"encoder_blocks.{layer}.attn.hook_z", family.run)
         torch.testing.assert_close(result.values[layer], expected)
     assert run["own"].dims == ("layer", "batch", "pos", "head", "d_head")
     with pk.attach(family.model, pk.Record("decoder.z")) as run:
@@ -65,7 +56,7 @@ def test_layers_and_stacks_become_dimensions(built):
     result = run["record"]
     assert result.dims[0] == "stack"
     assert list(result.coords["stack"]) == ["decoder", "decoder.cross"]
-    expected = captured(family, "decoder_blocks.1.cross_attn.hook_z")
+    expected = captured(family.model, "decoder_blocks.1.cross_attn.hook_z", family.run)
     torch.testing.assert_close(result.values[1, 1], expected)
 
 
@@ -96,7 +87,7 @@ def test_forwards_of_different_lengths_are_refused(built):
 
 def test_what_was_recorded_is_not_rewritten(built):
     family = built("native")
-    clean = captured(family, "blocks.0.hook_resid_post")
+    clean = captured(family.model, "blocks.0.hook_resid_post", family.run)
     rewrite = pk.Edit("0.resid_post", lambda x: x.zero_())
     with pk.attach(family.model, pk.Record("0.resid_post"), rewrite) as run:
         family.run()

@@ -1,0 +1,118 @@
+"""A modulator's folder: `card.toml` names its class and config, `weights.safetensors` the rest.
+
+Nothing in it is executed: the class is one of a fixed list, and the weights are safetensors.
+"""
+
+import inspect
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import tomli_w
+from torch import Tensor
+
+from ..errors import ProbekitError, unknown
+from ..runs import write_atomic
+from .field import SimplexField
+from .lerp import LerpModulator
+
+Modulator = LerpModulator | SimplexField
+
+_CLASSES: dict[str, type[LerpModulator] | type[SimplexField]] = {
+    "LerpModulator": LerpModulator,
+    "SimplexField": SimplexField,
+}
+_CARD, _WEIGHTS = "card.toml", "weights.safetensors"
+
+
+def save_modulator(module: Modulator, folder: str | Path) -> None:
+    """Write a modulator to a folder, each file whole or not at all.
+
+    The card of an earlier save goes first and the new one comes last, so that a crash in between
+    leaves a folder that does not load rather than one that mixes the two.
+
+    Raises:
+        ProbekitError: the module is no modulator of probekit.
+    """
+    name = type(module).__name__
+    if _CLASSES.get(name) is not type(module):
+        raise ProbekitError(unknown("modulator", name, _CLASSES))
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    card = tomli_w.dumps({"modulator": name, "config": module.config})
+    tensors = {key: t.detach().cpu().contiguous() for key, t in module.state_dict().items()}
+    (folder / _CARD).unlink(missing_ok=True)
+    write_atomic(folder / _WEIGHTS, safetensors.torch.save(tensors))
+    write_atomic(folder / _CARD, card.encode())
+
+
+def load_modulator(folder: str | Path) -> Modulator:
+    """Read what :func:`save_modulator` wrote, onto the CPU and in training mode.
+
+    Raises:
+        ProbekitError: a file is missing or damaged, the class is unknown, or config or weights
+            have a missing or unknown key, a value that the class refuses, or another shape.
+    """
+    folder = Path(folder)
+    name, config = _read_card(folder / _CARD)
+    tensors = _read_weights(folder / _WEIGHTS)
+    _check_config(folder / _CARD, name, config)
+    try:
+        module = _CLASSES[name](**config)
+    except (TypeError, ValueError, RuntimeError, ProbekitError) as error:
+        raise ProbekitError(f"{folder / _CARD}: [config] builds no {name}: {error}") from error
+    _check_weights(folder / _WEIGHTS, module.state_dict(), tensors)
+    # Assigned, not copied: the saved dtype is kept.
+    module.load_state_dict(tensors, assign=True)
+    return module
+
+
+def _read_card(path: Path) -> tuple[str, Mapping[str, Any]]:
+    try:
+        card = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ProbekitError(f"cannot read {path}: {error}; save the modulator again") from None
+    for key in card:
+        if key not in ("modulator", "config"):
+            raise ProbekitError(f"{path}: {unknown('key', key, ('modulator', 'config'))}")
+    name, config = card.get("modulator"), card.get("config")
+    if not isinstance(name, str) or not isinstance(config, dict):
+        raise ProbekitError(f'{path} needs modulator = "<class>" and a table [config]')
+    if name not in _CLASSES:
+        raise ProbekitError(f"{path}: {unknown('modulator', name, _CLASSES)}")
+    return name, config
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ProbekitError(f"cannot read {path}: {error}; save the modulator again") from None
+
+
+def _check_config(path: Path, name: str, config: Mapping[str, Any]) -> None:
+    valid = inspect.signature(_CLASSES[name]).parameters
+    for key in config:
+        if key not in valid:
+            raise ProbekitError(f"{path}: {unknown('config key', key, valid)}")
+    missing = [key for key in valid if key not in config]
+    if missing:
+        raise ProbekitError(f"{path}: [config] lacks {', '.join(missing)}")
+
+
+def _check_weights(path: Path, own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    """Report every mismatch at once."""
+    wrong = [f"{key} is missing" for key in own if key not in given]
+    wrong += [f"{key} is unknown" for key in given if key not in own]
+    for key in own.keys() & given.keys():
+        if _kind(given[key]) != _kind(own[key]):
+            wrong.append(f"{key} is {_kind(given[key])}, not {_kind(own[key])}")
+    if wrong:
+        raise ProbekitError(f"{path} does not fit its card: {'; '.join(sorted(wrong))}")
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{'float' if tensor.is_floating_point() else 'int'}{list(tensor.shape)}"

@@ -3,11 +3,12 @@
 Guarantees (each has a property test): after exit, by any path, hooks, flags, parameters and
 buffers are what they were; items act in the order given at a shared site; every site is resolved
 before the first hook is added; a hook that never fired is an error; only hooks that this
-attachment added are removed.
+attachment added are removed; gradient checkpointing changes no gradient and no reading (see
+:mod:`probekit.forwards`).
 """
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from types import TracebackType
 from typing import Any
 
@@ -18,10 +19,13 @@ from transformer_lens.hook_points import HookPoint
 from . import seam
 from .errors import DecorativeHookError, HookNeverFiredError, ProbekitError, unknown
 from .flags import Flags, forward_roots
+from .forwards import Forwards
 from .hooks import (
     AttachedHook,
     apply_edit,
+    forget_masks,
     read_masks,
+    recomputing,
     remove_hook,
     token_hook,
     weigh,
@@ -34,6 +38,7 @@ from .items import (
     WeightChange,
     WeightIntervention,
     describe,
+    require_item,
 )
 from .measurement import Measurement
 from .receipt import Receipt, ReceiptRow
@@ -85,9 +90,8 @@ class Attachment:
             (item, item.prepare(model)) for item in items if isinstance(item, WeightIntervention)
         ]
         self._changes: list[tuple[WeightIntervention, WeightChange]] = []
-        self._tokens: dict[HookPoint, Tensor] = {}
-        self._forward = 0
-        self._running: list[nn.Module] = []
+        self._forwards = Forwards()
+        self._masked: set[HookPoint] = set()
         self._cleanup = ExitStack()
         self._active = True
         try:
@@ -111,59 +115,46 @@ class Attachment:
             self._changes += [(item, one) for one in made]
         for point in {hook.tokens_hook for hook in self._hooks} - {None}:
             assert point is not None
-            handle = point.add_hook(self._keep_tokens, prepend=True)
+            handle = point.add_hook(self._forwards.keep_tokens, prepend=True)
             self._cleanup.callback(remove_hook, point, handle)
-        read_masks([h for h in self._hooks if isinstance(h.item, Observer)], self._cleanup)
+        observing = [hook for hook in self._hooks if isinstance(hook.item, Observer)]
+        self._masked = read_masks(observing, self._cleanup)
         for hook in self._hooks:
             hook.handle = hook.site.hook.add_hook(self._runner(hook))
             self._cleanup.callback(remove_hook, hook.site.hook, hook.handle)
 
     def _begin(self, root: nn.Module, *_: Any) -> None:
-        if root in self._running:  # left behind by a forward that Ctrl-C ended
-            self._running.clear()
-        if not self._running:
-            self._forward += 1
-        self._running.append(root)
+        self._forwards.begin(root)
 
     def _end(self, root: nn.Module, *_: Any) -> None:
-        if root in self._running:
-            self._running.remove(root)
-
-    def _keep_tokens(self, tensor: Tensor, hook: HookPoint) -> None:
-        self._tokens[hook] = tensor
+        if self._forwards.end(root):
+            forget_masks(self._masked)
 
     def _runner(self, hook: AttachedHook) -> Any:
         act = self._observe if isinstance(hook.item, Observer) else self._edit
 
         def run(tensor: Tensor, hook: HookPoint, _hook: AttachedHook = hook) -> Tensor | None:
-            _hook.fired += 1
-            # Outside any forward (a block called by hand) each firing is its own forward.
-            forward = self._forward if self._running else -_hook.fired
-            _hook.iteration = _hook.iteration + 1 if forward == _hook.forward else 0
-            _hook.forward = forward
-            tokens = self._tokens.get(_hook.tokens_hook) if _hook.tokens_hook else None
-            context = seam.context_of(hook)
-            at = Firing(_hook.site, _hook.iteration, context, abs(forward), tokens)
-            return act(_hook, tensor, at)
+            return act(_hook, tensor, self._forwards.firing(_hook, seam.context_of(hook)))
 
         return run
 
     def _observe(self, hook: AttachedHook, tensor: Tensor, at: Firing) -> None:
         observer = hook.item
         assert isinstance(observer, Observer)
-        stream = self._streams[observer.key]
-        if not stream.wants(at.iteration):
+        stream, again = self._streams[observer.key], recomputing()
+        if (again and not observer.differentiable) or not stream.wants(at.iteration):
             return
-        if observer.differentiable:
-            stream.add(hook.site, hook.forward, at.iteration, observer.measure(tensor, at))
-            return
-        with torch.no_grad():
-            stream.add(hook.site, hook.forward, at.iteration, observer.measure(tensor.detach(), at))
+        with nullcontext() if observer.differentiable else torch.no_grad():
+            # Where it asks for gradients also when it is run again: checkpointing compares how
+            # many tensors autograd keeps.
+            new = observer.measure(tensor if observer.differentiable else tensor.detach(), at)
+            if not again:
+                stream.add(hook.site, hook.forward, at.iteration, new)
 
     def _edit(self, hook: AttachedHook, tensor: Tensor, at: Firing) -> Tensor | None:
         item, site = hook.item, hook.site
         assert isinstance(item, Intervention)
-        power_of_two = hook.fired & (hook.fired - 1) == 0
+        power_of_two = hook.fired & (hook.fired - 1) == 0 and not recomputing()
         before = tensor.detach().clone() if power_of_two else None
         edited = apply_edit(item, site, tensor, at)
         if site.write == "in place":
@@ -203,7 +194,7 @@ class Attachment:
         never = [hook for hook in self._hooks if not hook.fired]
         if never:
             raise HookNeverFiredError(
-                _never_fired(never, run=self._forward > 0 or len(never) < len(self._hooks))
+                _never_fired(never, run=self._forwards.count > 0 or len(never) < len(self._hooks))
             )
 
     def __getitem__(self, name: str) -> Measurement:
@@ -259,11 +250,7 @@ class Attachment:
 def _streams(items: Sequence[Item]) -> dict[str, Stream]:
     streams: dict[str, Stream] = {}
     for item in items:
-        if not isinstance(item, (Observer, Intervention, WeightIntervention)):
-            raise ProbekitError(
-                f"{item!r} is neither an observer nor an intervention; "
-                "see pk.list_probes() and pk.list_interventions()"
-            )
+        require_item(item)
         if isinstance(item, Observer):
             if item.key in streams:
                 raise ProbekitError(

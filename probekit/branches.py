@@ -1,5 +1,6 @@
 """Several settings of interventions in one forward: the batch repeated, each copy edited apart."""
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,9 +11,21 @@ from torch import Tensor, nn
 from .attachment import attach
 from .errors import ProbekitError
 from .hooksite import HookSite
-from .items import Firing, Intervention, Item, Observer, WeightIntervention, describe
+from .items import (
+    Firing,
+    Intervention,
+    Item,
+    Observer,
+    WeightIntervention,
+    describe,
+    require_item,
+)
 from .measurement import Measurement
 from .site import Site
+
+#: Named inputs that carry the batch, the likeliest first.
+_BATCHED = ("input", "input_ids", "pixel_values", "inputs_embeds", "decoder_input_ids")
+_PLAIN = (bool, int, float, complex, str, torch.dtype, torch.device)
 
 
 @dataclass(frozen=True)
@@ -35,24 +48,25 @@ def sweep(
     Every input is repeated once a setting along its batch, and each item acts on its own copy of
     the whole batch: it sees what it would see in a forward of its own, so that also what depends
     on the batch (a Clamp by the batch's mean) is exact. Numbers differ from separate forwards only
-    by the rounding of larger matrix products.
+    by the rounding of larger matrix products; and, in training mode, by dropout, which each copy
+    draws for itself: call ``model.eval()`` first, or two equal settings differ. No gradients.
+
+    The batch is that of the first positional tensor, or else of ``input_ids``, ``pixel_values`` and
+    the like. Tensors of another first axis, such as a mask for all examples, are shared by all
+    settings, and so are vectors of whole numbers, such as ``position_ids``.
 
     Args:
         settings: an item or a sequence of items each; an empty sequence is the unedited model.
         inputs, kwargs: of the model's forward; tensors have the batch first.
 
     Raises:
-        ProbekitError: an intervention on weights, which all copies share; an output or a site
-        that is not resolved by example (CLIP's similarity matrix); inputs without a batch.
+        ProbekitError: no settings, or one that is no item; an intervention on weights, which all
+        copies share, or an observer that asks for gradients; inputs without a batch, or of a kind
+        that cannot be repeated (a cache); an output or a site that is not resolved by example
+        (CLIP's similarity matrix).
     """
-    each = [(one,) if isinstance(one, Item) else tuple(one) for one in settings]
-    for item in (item for items in each for item in items):
-        if isinstance(item, WeightIntervention):
-            raise ProbekitError(
-                f"{describe(item)} changes weights, which all settings of one forward share; "
-                "attach it around the sweep, or run the settings one by one"
-            )
-    batch = _batch((*inputs, *kwargs.values()))
+    each = _checked(settings)
+    batch = _batch(inputs, kwargs)
     count = len(each)
     parts = [
         _OneEdited(item, index, count)
@@ -135,17 +149,59 @@ def _at(x: Tensor, at: Firing, index: int, count: int) -> Firing:
     )
 
 
-def _batch(values: Iterable[Any]) -> int:
-    sizes = [len(value) for value in values if isinstance(value, Tensor) and value.ndim]
-    if not sizes:
-        raise ProbekitError("sweep needs at least one tensor input with a batch")
-    return max(sizes)
+def _checked(settings: Any) -> list[tuple[Item, ...]]:
+    """The items of each setting."""
+    if isinstance(settings, Item) or not isinstance(settings, Iterable):
+        raise ProbekitError(f"settings are a list, of items or of lists of them, not {settings!r}")
+    each: list[tuple[Item, ...]] = []
+    for one in settings:
+        items: tuple[Any, ...]
+        items = tuple(one) if isinstance(one, Sequence) and not isinstance(one, str) else (one,)
+        for item in items:
+            require_item(item)
+            _require_shareable(item)
+        each.append(items)
+    if not each:
+        raise ProbekitError("sweep was given no setting; () is the unedited model")
+    return each
+
+
+def _require_shareable(item: Item) -> None:
+    if isinstance(item, WeightIntervention):
+        raise ProbekitError(
+            f"{describe(item)} changes weights, which all settings of one forward share; "
+            "attach it around the sweep, or run the settings one by one"
+        )
+    if isinstance(item, Observer) and item.differentiable:
+        raise ProbekitError(
+            f"{describe(item)} asks for gradients, and a sweep runs without; attach it in a "
+            "forward of its own"
+        )
+
+
+def _batch(inputs: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
+    named = [kwargs.get(name) for name in _BATCHED]
+    for value in (*inputs, *named, *kwargs.values()):
+        if isinstance(value, Tensor) and value.ndim and not _is_vector_of_indices(value):
+            return len(value)
+    raise ProbekitError("sweep needs at least one tensor input with a batch")
 
 
 def _repeated(value: Any, batch: int, count: int) -> Any:
-    if not isinstance(value, Tensor) or value.ndim == 0 or len(value) != batch:
+    if isinstance(value, Tensor):
+        shared = value.ndim == 0 or len(value) != batch or _is_vector_of_indices(value)
+        return value if shared else torch.cat([value] * count)
+    if value is None or isinstance(value, _PLAIN):
         return value
-    return torch.cat([value] * count)
+    raise ProbekitError(
+        f"an input of type {type(value).__name__} cannot be repeated for each setting; give "
+        "tensors, or run the settings one by one"
+    )
+
+
+def _is_vector_of_indices(value: Tensor) -> bool:
+    """Such as position_ids and cache_position, which are for all examples."""
+    return value.ndim == 1 and not value.is_floating_point()
 
 
 def _own(output: Any, index: int, count: int, batch: int) -> Any:
@@ -167,5 +223,15 @@ def _own(output: Any, index: int, count: int, batch: int) -> Any:
             **{name: _own(value, index, count, batch) for name, value in output.items()}
         )
     if isinstance(output, tuple | list):
-        return type(output)(_own(value, index, count, batch) for value in output)
-    return output
+        parts = [_own(value, index, count, batch) for value in output]
+        return type(output)(*parts) if hasattr(output, "_fields") else type(output)(parts)
+    if hasattr(output, "batch_select_indices"):  # a cache of keys and values
+        part = copy.deepcopy(output)
+        part.batch_select_indices(torch.arange(index * batch, (index + 1) * batch))
+        return part
+    if output is None or isinstance(output, _PLAIN):
+        return output
+    raise ProbekitError(
+        f"an output of type {type(output).__name__} cannot be split into settings; run them one by "
+        "one, or turn that output off"
+    )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,17 @@ def print_claims(claims: list[dict[str, Any]], summary: Path) -> None:
         )
     _console().print(table)
     _console().print(Text(f"written to {summary}"))
+
+
+def print_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print a table of plain rows with the same keys."""
+    table = Table(title=title, title_justify="left")
+    for heading in rows[0]:
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        cells = (_number(v) if isinstance(v, float) else str(v) for v in row.values())
+        table.add_row(*map(Text, cells))
+    _console().print(table)
 
 
 def _published(value: float | list[float]) -> str:

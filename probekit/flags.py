@@ -1,10 +1,11 @@
 """Flags that an attachment leaves as they were: module modes and requires_grad."""
 
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from torch import nn
 from torch.utils.weak import WeakIdKeyDictionary
+
+from .ledger import Ledger
 
 
 class Flags:
@@ -20,7 +21,7 @@ class Flags:
         parameters = {p: None for root in forward_roots(model) for p in root.parameters()}
         self.modes = [(module, module.training) for module in modules]
         self.grads = [(parameter, parameter.requires_grad) for parameter in parameters]
-        self._kept = _kept.setdefault(model, [])
+        self._kept = Ledger.of(model, "flags")
         self._kept.append(self)
 
     def restore(self) -> None:
@@ -37,7 +38,6 @@ class Flags:
             parameter.requires_grad_(requires_grad)
 
 
-_kept: "WeakKeyDictionary[nn.Module, list[Flags]]" = WeakKeyDictionary()
 _stopped: Any = WeakIdKeyDictionary()  # nn.Parameter -> (how many hold it, its flag before)
 
 

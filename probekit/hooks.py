@@ -1,9 +1,11 @@
 """The mechanics under an attachment: hooks put in and out, one edit applied."""
 
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint, LensHandle
 
@@ -13,13 +15,14 @@ from .hooksite import HookSite, hook_points
 from .items import Firing, Intervention, Item, describe
 
 
-@dataclass
+@dataclass(eq=False)
 class AttachedHook:
     """One item at one site, while attached."""
 
     item: Item
     site: HookSite
     fired: int = 0
+    by_hand: int = 0  # of these, outside any forward
     forward: int = 0  # real ones count from 1
     iteration: int = 0
     edit: str = "none"
@@ -28,23 +31,40 @@ class AttachedHook:
     tokens_hook: HookPoint | None = None
 
 
-def read_masks(hooks: list[AttachedHook], cleanup: ExitStack) -> None:
+def recomputing() -> bool:
+    """Whether this thread is in a backward pass, where what fires has fired before: see
+    :mod:`probekit.forwards`."""
+    return torch._C._current_graph_task_id() != -1
+
+
+def read_masks(hooks: list[AttachedHook], cleanup: ExitStack) -> set[HookPoint]:
     """Where TransformerLens computes the attention itself, pass its mask on from the scores.
 
     The seam publishes mask and scores; elsewhere an observer of the pattern gets them from here.
+    Returns the patterns whose context is published so; :func:`forget_masks` withdraws it.
     """
     read: set[HookPoint] = set()
+    # Only these are measured once more in a backward pass.
+    differentiable = {h.site.hook for h in hooks if getattr(h.item, "differentiable", False)}
     for hook in hooks:
         pattern, scores = hook.site.hook, hook.site.scores_hook
         if hook.site.part != "pattern" or scores is None or pattern in read:
             continue
 
         def publish(tensor: Tensor, hook: HookPoint, _pattern: HookPoint = pattern) -> None:
-            seam.publish_context(_pattern, seam.AttentionContext(tensor.detach()))
+            if _pattern in differentiable or not recomputing():
+                seam.publish_context(_pattern, seam.AttentionContext(tensor.detach()))
 
         cleanup.callback(remove_hook, scores, scores.add_hook(publish, prepend=True))
-        cleanup.callback(seam.publish_context, pattern, None)
         read.add(pattern)
+    cleanup.callback(forget_masks, read)
+    return read
+
+
+def forget_masks(patterns: Iterable[HookPoint]) -> None:
+    """Let go of the last scores that :func:`read_masks` published; they are large."""
+    for pattern in patterns:
+        seam.publish_context(pattern, None)
 
 
 def token_hook(model: nn.Module, site: HookSite) -> HookPoint:

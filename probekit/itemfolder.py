@@ -18,8 +18,9 @@ import tomli_w
 
 from .errors import ProbekitError
 from .items import Item
+from .marks import marks
 from .runs import write_atomic
-from .storage import Functions, Reader, Writer, marks
+from .storage import Functions, Reader, Writer
 
 _FILE = "items.toml"
 
@@ -27,7 +28,8 @@ _FILE = "items.toml"
 def save_items(items: Iterable[Item], folder: str | Path) -> Path:
     """Write items, in their order, to ``folder``; :func:`load_items` reads them back.
 
-    The folder appears whole or not at all. One that an earlier call wrote is replaced.
+    The folder appears whole or not at all. One that an earlier call wrote is replaced. A modulator
+    that several items share is written once, and they share it again when they are read.
 
     Raises:
         ProbekitError: as :func:`to_dict`, or the folder holds something else.

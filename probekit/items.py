@@ -131,6 +131,21 @@ class Observer(ABC):
 Item = Intervention | WeightIntervention | Observer
 
 
+def require_item(item: object) -> None:
+    """Refuse what cannot be attached.
+
+    Raises:
+        ProbekitError: neither an observer nor an intervention; a class in place of an instance.
+    """
+    if isinstance(item, type) and issubclass(item, Item):
+        raise ProbekitError(f"{item.__name__} is a class; give an instance, {item.__name__}(...)")
+    if not isinstance(item, Item):
+        raise ProbekitError(
+            f"{item!r} is neither an observer nor an intervention; "
+            "see pk.list_probes() and pk.list_interventions()"
+        )
+
+
 def describe(item: object) -> str:
     """``item`` as an expression without the fields that hold their defaults."""
     if not dataclasses.is_dataclass(item):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import matplotlib.pyplot as plt
 import pandas as pd
 from circuitsvis.attention import attention_heads
 from jaxtyping import Float
@@ -74,6 +75,14 @@ class Report:
             figure.savefig(data, format="svg", bbox_inches="tight", metadata={"Date": None})
         source = f"data:image/svg+xml;base64,{base64.b64encode(data.getvalue()).decode()}"
         return self._captioned(f'<img src="{source}" alt="{html.escape(caption)}">', caption)
+
+    def figures(self, figures: Mapping[str, tuple[Figure, str]], folder: Path) -> "Report":
+        """Add figures with captions; each is left in ``folder`` as a PNG too, and closed."""
+        for name, (figure, caption) in figures.items():
+            figure.savefig(folder / f"{name}.png", dpi=150, bbox_inches="tight")
+            self.figure(figure, caption)
+            plt.close(figure)
+        return self
 
     def attention(
         self,

@@ -16,7 +16,7 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -126,8 +126,12 @@ class RunDir:
 
     def truncate(self, step: int) -> None:
         """Drop the rows after `step` and a torn last one; done before a resumed run appends."""
-        kept = [row for row in self.rows() if row["step"] <= step]
-        self.write_text("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+        self.write_rows([row for row in self.rows() if row["step"] <= step])
+
+    def write_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write `metrics.jsonl` anew, whole or not at all."""
+        lines = [json.dumps(json_safe(row), allow_nan=False) + "\n" for row in rows]
+        self.write_text("metrics.jsonl", "".join(lines))
 
     def save_checkpoint(
         self, step: int, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]

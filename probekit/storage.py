@@ -26,9 +26,10 @@ import torch
 from torch import Tensor, nn
 
 from .errors import ProbekitError, unknown
-from .hooked.parameters import Selection
+from .hooked.selection import Selection
 from .interventions.swap_weights import donor_weights
 from .items import Item, is_default
+from .marks import IN_FILES, MARKS, marks
 from .modulators import LerpModulator, SimplexField, load_modulator, save_modulator
 from .registry import every_item
 from .runs import write_atomic
@@ -38,15 +39,6 @@ from .site import Site
 Functions = Mapping[str, Any]
 
 _MODULATORS = (LerpModulator, SimplexField)
-_MARKS = (
-    ("function",),
-    ("tensor",),
-    ("tensors",),
-    ("modulator", "training"),
-    ("mapping",),
-    ("none",),
-)
-_IN_FILES = ("tensor", "tensors", "modulator")
 
 
 def to_dict(item: Item, folder: str | Path | None = None) -> dict[str, Any]:
@@ -58,8 +50,8 @@ def to_dict(item: Item, folder: str | Path | None = None) -> dict[str, Any]:
         folder: where tensors and modules are written, each under a name that is still free.
 
     Raises:
-        ProbekitError: a class that is not registered; tensors or a module without a ``folder``; a
-            value of a kind that cannot be stored.
+        ProbekitError: a class that is not registered, or with a field named ``item``; tensors or a
+            module without a ``folder``; a value of a kind that cannot be stored.
     """
     return Writer(None if folder is None else Path(folder)).store(item)
 
@@ -77,9 +69,13 @@ def from_dict(
         functions: the functions by the names they were stored under.
 
     Raises:
-        ProbekitError: an unknown item or field, a value that the item refuses, a function that was
-            not passed, or a file that is missing, damaged or outside the folder.
+        ProbekitError: no mapping, an unknown item or field, a value that the item refuses, a
+            function that was not passed, or a file that is missing, damaged or outside the folder.
     """
+    if not isinstance(stored, Mapping):
+        raise ProbekitError(
+            f"an item is read from the mapping that pk.to_dict returned, not from {stored!r}"
+        )
     reader = Reader(None if folder is None else Path(folder), functions or {})
     reader.require_functions([stored])
     return reader.load(stored)
@@ -87,10 +83,15 @@ def from_dict(
 
 @dataclass(frozen=True)
 class Writer:
-    """Turns items into plain data; ``functions`` are those met so far, by name."""
+    """Turns items into plain data.
+
+    ``functions`` are those met so far, by name, and ``modules`` the modulators, by their folder's:
+    items that share one go on sharing it.
+    """
 
     folder: Path | None
     functions: dict[str, Any] = field(default_factory=dict)
+    modules: dict[str, nn.Module] = field(default_factory=dict)
 
     def store(self, item: Item) -> dict[str, Any]:
         cls = type(item)
@@ -101,6 +102,11 @@ class Writer:
             )
         stored: dict[str, Any] = {"item": cls.__name__}
         for each in dataclasses.fields(item):  # type: ignore[arg-type]
+            if each.name in stored and each.init:
+                raise ProbekitError(
+                    f"{cls.__name__} has a field {each.name!r}, under which the class itself is "
+                    "stored; give the field another name"
+                )
             value = getattr(item, each.name)
             if each.init and not is_default(value, each):
                 place = f"{cls.__name__}.{each.name}"
@@ -159,9 +165,12 @@ class Writer:
                 f"{place} is a {type(module).__name__}, whose weights would be lost; store them "
                 "yourself and give a function that calls it"
             )
-        path = self._path(place, "")
-        save_modulator(module, path)
-        return {"modulator": path.name, "training": module.training}
+        name = next((name for name, known in self.modules.items() if known is module), None)
+        if name is None:
+            path = self._path(place, "")
+            save_modulator(module, path)
+            self.modules[name := path.name] = module
+        return {"modulator": name, "training": module.training}
 
     def _path(self, place: str, suffix: str) -> Path:
         if self.folder is None:
@@ -180,6 +189,7 @@ class Reader:
 
     folder: Path | None
     functions: Functions
+    modules: dict[str, nn.Module] = field(default_factory=dict)
 
     def require_functions(self, tables: Iterable[Mapping[str, Any]]) -> None:
         names = [name for table in tables for kind, name in marks(table) if kind == "function"]
@@ -214,7 +224,7 @@ class Reader:
             return tuple(self._value(place, each) for each in stored)
         if not isinstance(stored, Mapping):
             return stored
-        kind = next((keys[0] for keys in _MARKS if set(keys) == set(stored)), None)
+        kind = next((keys[0] for keys in MARKS if set(keys) == set(stored)), None)
         inner = stored.get(kind) if kind else None
         if kind == "mapping" and isinstance(inner, Mapping):
             return {key: self._value(place, each) for key, each in inner.items()}
@@ -222,17 +232,19 @@ class Reader:
             return None
         if kind == "function" and isinstance(inner, str):
             return self.functions[inner]
-        if kind in _IN_FILES and isinstance(inner, str):
+        if kind in IN_FILES and isinstance(inner, str):
             return self._from_file(place, kind, inner, stored)
         raise ProbekitError(
             f"{place}: the table {dict(stored)!r} is none of "
-            + ", ".join(f"{{{', '.join(keys)}}}" for keys in _MARKS)
+            + ", ".join(f"{{{', '.join(keys)}}}" for keys in MARKS)
         )
 
     def _from_file(self, place: str, kind: str, name: str, stored: Mapping[str, Any]) -> Any:
         path = self._inside(place, name)
         if kind == "modulator":
-            return load_modulator(path).train(bool(stored["training"]))
+            if name not in self.modules:
+                self.modules[name] = load_modulator(path).train(bool(stored["training"]))
+            return self.modules[name]
         try:
             tensors = safetensors.torch.load_file(path)
         except (OSError, safetensors.SafetensorError, KeyError, ValueError) as error:
@@ -269,21 +281,3 @@ def _numbered(name: str, mark: str) -> Iterator[str]:
     """``name``, ``name#2``, ``name#3``, ..."""
     yield name
     yield from (f"{name}{mark}{number}" for number in count(2))
-
-
-def marks(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Kind and name of each function, file and folder that a stored mapping refers to."""
-    for value in table.values():
-        yield from _marks_of(value)
-
-
-def _marks_of(value: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(value, list | tuple):
-        for each in value:
-            yield from _marks_of(each)
-    elif isinstance(value, Mapping):
-        if isinstance(value.get("mapping"), Mapping):
-            yield from marks(value["mapping"])
-        for kind in ("function", *_IN_FILES):
-            if isinstance(value.get(kind), str):
-                yield kind, value[kind]

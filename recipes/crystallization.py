@@ -347,10 +347,7 @@ def present(config: Config, results: Results, run_dir: Path) -> None:
         ),
         "null-by-length": (length_figure(), "What uniform causal attention reads, by length."),
     }
-    for name, (figure, caption) in figures.items():
-        figure.savefig(run_dir / f"{name}.png", dpi=150, bbox_inches="tight")
-        report.figure(figure, caption)
-        plt.close(figure)
+    report.figures(figures, run_dir)
     for when, index in (("before", 0), ("after", -1)):
         for seed in config.seeds:
             patterns = results["published", seed].series("pattern")[1][index]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import probekit as pk
 from probekit.hooked.model import load_weights, weights
-from probekit.hooked.parameters import Selection
+from probekit.hooked.selection import Selection
 
 BEGIN, END = "<!-- interventions -->\n", "<!-- /interventions -->"
 

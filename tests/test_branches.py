@@ -3,9 +3,12 @@
 import pytest
 import torch
 from checks import assert_close_to_largest, unchanged
-from families import ALL, Family
+from families import ALL, Family, token_ids
+from transformers import DynamicCache
+from unchecked import unchecked
 
 import probekit as pk
+from probekit import branches as branches_module
 
 SETTINGS = [
     (),
@@ -58,3 +61,73 @@ def test_what_is_not_resolved_by_example_is_refused(built) -> None:
         pk.sweep(clip.model, [pk.HeadScale(0, 0, 0.5, stack="vision"), (), ()], **clip.kwargs)
     with pytest.raises(pk.ProbekitError, match="at least one tensor input with a batch"):
         pk.sweep(clip.model, [()], input_ids=None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ([], "sweep was given no setting; () is the unedited model"),
+        (pk.VDI(), "settings are a list, of items or of lists of them, not VDI("),
+        (3, "settings are a list, of items or of lists of them, not 3"),
+        ([["oops"]], "'oops' is neither an observer nor an intervention; see pk.list_probes()"),
+        ([(), 3], "3 is neither an observer nor an intervention; see pk.list_probes()"),
+        (["ab"], "'ab' is neither an observer nor an intervention; see pk.list_probes()"),
+        ([pk.HeadScale], "HeadScale is a class; give an instance, HeadScale(...)"),
+        ([pk.VDI(differentiable=True)], "VDI(differentiable=True) asks for gradients, and a sweep"),
+    ],
+)
+def test_settings_that_are_none_are_refused(built, settings, message) -> None:
+    with pytest.raises(pk.ProbekitError) as error:
+        unchecked(pk.sweep, built("native").model, settings, token_ids())
+    assert str(error.value).startswith(message)
+
+
+POSITIONS = torch.arange(7)
+
+
+@pytest.mark.parametrize(
+    ("batch", "shared"),
+    [
+        (2, {"position_ids": POSITIONS[None]}),
+        (7, {"position_ids": POSITIONS}),
+        (3, {"attention_mask": torch.ones(1, 1, 7, 7, dtype=torch.bool).tril()}),
+        (3, {"attention_mask": torch.ones(3, 7, dtype=torch.long)}),
+    ],
+)
+@pytest.mark.parametrize("named", [False, True])
+def test_inputs_of_all_examples_are_shared(built, batch, shared, named) -> None:
+    model, ids = built("gpt2").model, token_ids(batch, 7)
+    settings = [(), pk.HeadScale(0, 0, 0)]
+    if named:  # and after something longer
+        branches = pk.sweep(model, settings, **shared, input_ids=ids)
+    else:
+        branches = pk.sweep(model, settings, ids, **shared)
+    for setting, branch in zip(settings, branches, strict=True):
+        items = setting if isinstance(setting, tuple) else (setting,)
+        with torch.no_grad(), pk.attach(model, pk.Record("0.z"), *items):
+            assert_close_to_largest(branch.output, model(ids, **shared))
+
+
+def test_inputs_without_a_batch_or_of_another_kind_are_refused(built) -> None:
+    model = built("gpt2").model
+    with pytest.raises(pk.ProbekitError, match="at least one tensor input with a batch"):
+        pk.sweep(model, [()], torch.arange(7))
+    with pytest.raises(pk.ProbekitError, match="an input of type DynamicCache cannot be repeated"):
+        pk.sweep(model, [()], token_ids(), past_key_values=DynamicCache())
+
+
+def test_a_cache_is_split() -> None:
+    cache, keys = DynamicCache(), torch.randn(6, 2, 5, 4)
+    cache.update(keys, keys + 1, 0)
+    parts = [branches_module._own({"cache": cache}, index, 3, 2)["cache"] for index in range(3)]
+    for index, part in enumerate(parts):
+        own = keys[2 * index : 2 * index + 2]
+        assert torch.equal(part.layers[0].keys, own) and torch.equal(part.layers[0].values, own + 1)
+    assert torch.equal(cache.layers[0].keys, keys)
+
+
+def test_an_output_that_cannot_be_split_is_refused() -> None:
+    own = branches_module._own
+    assert own((None, 3, {"a": torch.arange(4)}), 1, 2, 2)[2]["a"].tolist() == [2, 3]
+    with pytest.raises(pk.ProbekitError, match="an output of type object cannot be split into"):
+        own((object(),), 0, 2, 2)

@@ -1,5 +1,6 @@
 """Items as plain data and back: every registered item, every kind of value, every refusal."""
 
+import inspect
 import json
 import tempfile
 import tomllib
@@ -479,3 +480,31 @@ def test_reading_imports_nothing_that_is_named(tmp_path, monkeypatch):
     with pytest.raises(pk.ProbekitError, match="functions are stored by name only"):
         pk.from_dict(stored)
     assert pk.from_dict(stored, functions={"trap:f": double}) == Holder(double)
+
+
+@pytest.mark.parametrize("stored", [["x"], None, "HeadScale", 3])
+def test_what_is_no_mapping_is_refused(stored):
+    with pytest.raises(pk.ProbekitError) as error:
+        inspect.unwrap(pk.from_dict)(stored)
+    assert str(error.value) == (
+        f"an item is read from the mapping that pk.to_dict returned, not from {stored!r}"
+    )
+
+
+@dataclass(frozen=True)
+class Wrapped(Holder):
+    """Has a field of the name under which the class is stored."""
+
+    item: Any = None
+
+
+def test_a_field_named_item_is_refused(monkeypatch):
+    known = registry.GROUPS["probekit.interventions"]
+    monkeypatch.setitem(registry.GROUPS, "probekit.interventions", (*known, Wrapped))
+    for held in (None, 3):
+        with pytest.raises(pk.ProbekitError) as error:
+            pk.to_dict(Wrapped(item=held))
+        assert str(error.value) == (
+            "Wrapped has a field 'item', under which the class itself is stored; give the field "
+            "another name"
+        )

@@ -117,6 +117,18 @@ def test_bit_equal_logits_in_a_new_process(tmp_path):
         assert not torch.equal(logits(model, others), here), item
 
 
+def test_a_module_that_items_share_stays_one(tmp_path):
+    shared, other = lerp(), lerp()
+    shared.geometry.requires_grad_(False)
+    items = [pk.Lerp(shared, alpha=0.1), pk.Lerp(shared, site="resid_post"), pk.Lerp(other)]
+    folder = pk.save_items(items, tmp_path / "items")
+    assert len([path for path in folder.iterdir() if path.is_dir()]) == 2
+    first, second, third = (item.module for item in pk.load_items(folder))
+    assert first is second and first is not third
+    assert not first.geometry.requires_grad and third.geometry.requires_grad
+    pk.save_items(items, folder)  # and is replaced as before
+
+
 # Where it may be written
 
 

@@ -117,7 +117,11 @@ def random_twin(model: HookedModel, seed: int) -> HookedModel:
             if getattr(inner, "pooler", fresh) is None:
                 fresh.pooler = None  # type: ignore  # add_pooling_layer is not in the config
             twin = wrap(fresh, name=model.cfg.model_name)
-    twin.to(device=first.device, dtype=first.dtype, print_details=False)
+    # TransformerLens's own .to asks for the whole state several times for every tensor.
+    place = (first.device, first.dtype)
+    if any((p.device, p.dtype) != place for p in twin.original_model.parameters()):
+        twin.original_model.to(*place)
+    twin.cfg.device, twin.cfg.dtype = first.device.type, first.dtype
     twin.train(model.training)
     return twin
 

@@ -78,7 +78,15 @@ def load_weights(model: TransformerBridge, tensors: Mapping[str, Tensor]) -> Non
     Raises:
         CardError: names or shapes differ; the message lists every difference.
     """
-    own = weights(model)
+    copy_into(weights(model), tensors)
+
+
+def copy_into(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    """Copy ``tensors`` into those of the same name in ``own``.
+
+    Raises:
+        CardError: names or shapes differ; the message lists every difference.
+    """
     wrong = [f"missing {name}" for name in own if name not in tensors]
     wrong += [f"unexpected {name}" for name in tensors if name not in own]
     wrong += [

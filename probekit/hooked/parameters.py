@@ -1,24 +1,24 @@
 """Which numbers of a model's parameters are Q, K, V, O, MLP, LN, EMBED, POS or UNEMBED.
 
-Read from the bridge's own components, so that one answer serves every family: a selection is a
-list of live views, whether a model keeps Q in a matrix of its own or as columns of a fused one.
-Heads are true heads: rows of W_Q, W_K, W_V (and their biases), columns of W_O. The bias of O
-belongs to no head and goes along only where all heads are meant.
+Read from the bridge's own components, so that one answer serves every family, whether a model
+keeps Q in a matrix of its own or as columns of a fused one. Heads are true heads: rows of W_Q,
+W_K, W_V (and their biases), columns of W_O. The bias of O belongs to no head and goes along only
+where all heads are meant.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from ..errors import ProbekitError, SiteError, unknown
+from ..errors import ProbekitError, SiteError
 from ..hooksite import HookSite
 from ..sitemap import SiteMap
 
 HEAD_PARTS = ("Q", "K", "V", "O")
 PARTS = (*HEAD_PARTS, "MLP", "LN", "EMBED", "POS", "UNEMBED")
-_BLOCK_PARTS = (*HEAD_PARTS, "MLP", "LN")
+BLOCK_PARTS = (*HEAD_PARTS, "MLP", "LN")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,104 +31,9 @@ class WeightSlice:
 
 
 @dataclass(frozen=True)
-class Selection:
-    """What is meant: parts, and where. None means all.
+class Block:
+    """One layer and its attentions: by name, each with its number of heads."""
 
-    Args:
-        parts: of :data:`PARTS`.
-        layers: indices; negative ones count from the end.
-        heads: true heads, of Q, K, V and O.
-        stack, attn: where there are several.
-
-    Raises:
-        ProbekitError: no or an unknown part, or heads of parts that have none.
-    """
-
-    parts: Sequence[str]
-    layers: Sequence[int] | None = None
-    heads: Sequence[int] | None = None
-    stack: str | None = None
-    attn: str | None = None
-
-    def __post_init__(self) -> None:
-        if isinstance(self.parts, str) or not self.parts:
-            raise ProbekitError(f"parts is a sequence such as ('Q', 'K'), not {self.parts!r}")
-        for part in self.parts:
-            if part not in PARTS:
-                raise ProbekitError(unknown("part", str(part), PARTS))
-        for name in ("layers", "heads"):
-            chosen = getattr(self, name)
-            if chosen is not None and not (
-                isinstance(chosen, Sequence) and chosen and all(type(i) is int for i in chosen)
-            ):
-                raise ProbekitError(f"{name} is a sequence of whole numbers, not {chosen!r}")
-        headless = [part for part in self.parts if part not in HEAD_PARTS]
-        if self.heads is not None and headless:
-            raise ProbekitError(f"heads= selects in Q, K, V and O; {', '.join(headless)} has none")
-
-    def find(self, model: nn.Module) -> list[WeightSlice]:
-        """The selected slices of ``model``, each once, in the order of the forward pass.
-
-        Raises:
-            SiteError: no such layer, head, stack or attention.
-            ProbekitError: the model lacks one of the parts; the message says which it has.
-        """
-        found = list(self._in_blocks(model))
-        if self.layers is None and self.attn is None:
-            found += self._outside_blocks(model)
-        missing = [part for part in self.parts if not any(_part(s) == part for s in found)]
-        if missing:
-            here = dict.fromkeys(
-                _part(s)
-                for s in (*_outside(model), *(s for b in _blocks(model) for s in b.slices(PARTS)))
-            )
-            raise ProbekitError(
-                f"this model has no {', '.join(missing)} at that place; parts of the model: "
-                f"{', '.join(part for part in PARTS if part in here)}"
-                + _where(self.layers, self.attn, missing)
-            )
-        return _each_once(found)
-
-    def _in_blocks(self, model: nn.Module) -> Iterator[WeightSlice]:
-        blocks = list(_blocks(model))
-        if not blocks:
-            raise ProbekitError(
-                f"{type(model).__name__} is no TransformerLens bridge, so its weights cannot be "
-                "told apart; load it with pk.load or pk.wrap"
-            )
-        stacks = list(dict.fromkeys(block.stack for block in blocks))
-        if self.stack is not None and self.stack not in stacks:
-            raise SiteError(
-                unknown("stack", self.stack, [stack or "(unnamed)" for stack in stacks])
-            )
-        wanted = [block for block in blocks if self.stack in (None, block.stack)]
-        chosen = [block for block in wanted if self._has_layer(block, wanted)]
-        for block in chosen:
-            yield from block.slices(self.parts, self.heads, self.attn)
-
-    def _has_layer(self, block: "_Block", blocks: Iterable["_Block"]) -> bool:
-        if self.layers is None:
-            return True
-        depth = 1 + max(b.layer for b in blocks if b.stack == block.stack)
-        outside = [layer for layer in self.layers if not -depth <= layer < depth]
-        if outside:
-            raise SiteError(
-                f"layers={tuple(self.layers)}: {outside} do not exist; "
-                f"{block.stack or 'blocks'} has layers 0 to {depth - 1}"
-            )
-        return block.layer in {layer % depth for layer in self.layers}
-
-    def _outside_blocks(self, model: nn.Module) -> list[WeightSlice]:
-        prefix = f"{self.stack}." if self.stack else ""
-        return [
-            each
-            for each in _outside(model)
-            if _part(each) in self.parts and each.address.startswith(prefix)
-        ]
-
-
-@dataclass(frozen=True)
-class _Block:
     component: nn.Module
     stack: str
     layer: int
@@ -146,13 +51,24 @@ class _Block:
             if name.startswith("ln") and "LN" in parts:
                 yield from _whole(f"{where}.LN.{name}", component)
             elif name == "mlp" and "MLP" in parts:
-                # A BERT block's MLP wraps the whole layer, so its matrices are asked for by name.
-                matrices = _submodules(component) or {"": component}
-                for inner, matrix in matrices.items():
-                    yield from _whole(f"{where}.MLP.{inner}".rstrip("."), matrix)
+                yield from self._mlp(f"{where}.MLP", component)
+
+    def _mlp(self, where: str, component: nn.Module) -> Iterator[WeightSlice]:
+        named: set[int] = set()  # by storage: a fused matrix and its parts are the same numbers
+        for inner, matrix in _submodules(component).items():
+            for each in _whole(f"{where}.{inner}", matrix):
+                named.add(_storage(each.parameter))
+                yield each
+        # What has no component of its own, such as the experts of a mixture. A BERT block's MLP
+        # wraps the whole layer, where the rest is not the MLP's.
+        rest = list(_whole(where, component))
+        attention = {p for module, _ in self.attentions.values() for p in module.parameters()}
+        if not any(each.parameter in attention for each in rest):
+            yield from (each for each in rest if _storage(each.parameter) not in named)
 
 
-def _blocks(model: nn.Module) -> Iterator[_Block]:
+def blocks(model: nn.Module) -> Iterator[Block]:
+    """The layers of all stacks; none where ``model`` is no bridge."""
     places: dict[tuple[str, int], list[HookSite]] = {}
     for site in SiteMap(model).sites:
         if site.part == "z" and site.layer is not None:
@@ -167,7 +83,7 @@ def _blocks(model: nn.Module) -> Iterator[_Block]:
             # "decoder_blocks.0.cross_attn.hook_z" -> "cross_attn"
             name = site.name.split(".")[-2 if site.name.endswith("hook_z") else -3]
             attentions[site.attn] = (getattr(block, name), site.n_heads or model.cfg.n_heads)  # type: ignore[union-attr]
-        yield _Block(block, stack, layer, attentions)
+        yield Block(block, stack, layer, attentions)
 
 
 def _attention_slices(
@@ -215,7 +131,7 @@ def _of_head(
         yield WeightSlice(f"{where}.bias:{head}", bias, view)
 
 
-def _outside(model: nn.Module) -> Iterator[WeightSlice]:
+def outside(model: nn.Module) -> Iterator[WeightSlice]:
     """Embeddings, final norms and unembedding: the components outside the blocks."""
     components = _submodules(model)
     stacks = [name.removesuffix("_blocks") for name in components if name.endswith("_blocks")]
@@ -243,16 +159,12 @@ def _whole(where: str, component: nn.Module) -> Iterator[WeightSlice]:
         yield WeightSlice(f"{where}.{clean}", parameter, parameter.detach())
 
 
-def _each_once(slices: Iterable[WeightSlice]) -> list[WeightSlice]:
-    """Tied parameters share their memory: the first of the same numbers stands for all."""
-    seen: dict[tuple, WeightSlice] = {}
-    for each in slices:
-        view = each.view
-        seen.setdefault((view.data_ptr(), view.shape, view.stride()), each)
-    return list(seen.values())
+def _storage(parameter: nn.Parameter) -> int:
+    return parameter.untyped_storage().data_ptr()
 
 
-def _part(each: WeightSlice) -> str:
+def part_of(each: WeightSlice) -> str:
+    """``"0.Q.weight"`` -> ``"Q"``."""
     return next(word for word in each.address.split(".") if word in PARTS)
 
 
@@ -276,8 +188,6 @@ def _width(component: nn.Module) -> int:
     return weight.shape[int(isinstance(_original(component), Conv1D))]
 
 
-def _where(layers: Sequence[int] | None, attn: str | None, missing: Sequence[str]) -> str:
-    outside = [part for part in missing if part not in _BLOCK_PARTS]
-    if outside and (layers is not None or attn is not None):
-        return f"; {', '.join(outside)} lies outside the layers, so leave layers and attn out"
-    return ""
+def parameter_names(model: nn.Module) -> dict[nn.Parameter, str]:
+    """The clean name of each parameter, the first of several."""
+    return {p: name.replace("._original_component", "") for name, p in model.named_parameters()}

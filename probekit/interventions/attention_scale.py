@@ -1,12 +1,11 @@
 """AttentionScale: multiply what attention adds to the residual stream by alpha."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
-from ..errors import ProbekitError
+from ..checks import check_finite
 from ..items import Firing, Intervention
 from ..site import Site
 
@@ -25,7 +24,7 @@ class AttentionScale(Intervention):
         stack: which stack; None means every stack.
 
     Raises:
-        ProbekitError: alpha is not finite.
+        ProbekitError: alpha is not finite, or the layer is no whole number.
     """
 
     alpha: float | int
@@ -35,8 +34,8 @@ class AttentionScale(Intervention):
     source: ClassVar[str] = "W_O knockout of the equilibrium-propagation dossier"
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.alpha, (int, float)) and math.isfinite(self.alpha)):
-            raise ProbekitError(f"alpha must be a finite number, not {self.alpha!r}")
+        check_finite("alpha", self.alpha)
+        self.sites()  # refuses a layer that is no whole number
 
     def sites(self) -> tuple[Site, ...]:
         return (Site("attn_out", self.layer, stack=self.stack),)

@@ -1,12 +1,12 @@
 """Clamp: bring the norm or the variance of an activation to a target."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from ..checks import check_positive
 from ..errors import ProbekitError, unknown
 from ..items import Firing, Intervention
 from ..site import Site, parse_site
@@ -24,7 +24,8 @@ class Clamp(Intervention):
     positions, one std over all entries: the mean is preserved.
 
     The identity is the measured value as target. Before a norm layer a norm clamp is undone by
-    that layer, exactly. Padding positions count towards the means.
+    that layer, exactly. Padding positions count towards the means. Half precision is computed in
+    float32: the norm of a few thousand such numbers is too large for float16.
 
     Args:
         mode: ``"norm"`` or ``"variance"``.
@@ -35,7 +36,7 @@ class Clamp(Intervention):
 
     Raises:
         ProbekitError: target is not finite and positive, an unknown mode, or ``per="vector"``
-        with ``mode="variance"``.
+        with ``mode="variance"``; in a forward, a measured value that is 0 or not finite.
 
     Source: "Conservation of Separability", section 12 (naive and mean-preserving clamp).
     """
@@ -51,8 +52,7 @@ class Clamp(Intervention):
         for name, valid in (("mode", ("norm", "variance")), ("per", ("batch", "vector"))):
             if getattr(self, name) not in valid:
                 raise ProbekitError(unknown(name, str(getattr(self, name)), valid))
-        if not (isinstance(self.target, float | int) and 0 < self.target < math.inf):
-            raise ProbekitError(f"target must be a finite positive number, not {self.target!r}")
+        check_positive("target", self.target)
         if self.mode == "variance" and self.per == "vector":
             raise ProbekitError("mode='variance' takes one scalar a batch; leave per out")
         object.__setattr__(self, "site", str(parse_site(self.site)))
@@ -61,17 +61,23 @@ class Clamp(Intervention):
         return (parse_site(self.site),)
 
     def edit(self, x: Tensor, at: Firing) -> Tensor:
+        exact = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        return self._clamped(exact, at).to(x.dtype)
+
+    def _clamped(self, x: Tensor, at: Firing) -> Tensor:
         if self.mode == "variance":
             mean = x.mean(tuple(range(x.ndim - 1)), keepdim=True)
             centred = x - mean
-            return mean + centred * (self.target / _not_zero(centred.std(), self, at))
+            return mean + centred * (self.target / _scalable(centred.std(), self, at))
         norms = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         if self.per == "batch":
             norms = norms.mean()
-        return x * (self.target / _not_zero(norms, self, at))
+        return x * (self.target / _scalable(norms, self, at))
 
 
-def _not_zero(scale: Tensor, clamp: Clamp, at: Firing) -> Tensor:
-    if not scale.detach().all():
-        raise ProbekitError(f"{clamp} at {at.site}: a {clamp.mode} of 0 cannot be scaled")
-    return scale
+def _scalable(measured: Tensor, clamp: Clamp, at: Firing) -> Tensor:
+    fine = measured.detach().isfinite() & (measured.detach() != 0)
+    if not fine.all():
+        value = float(measured.detach()[~fine].flatten()[0])
+        raise ProbekitError(f"{clamp} at {at.site}: a {clamp.mode} of {value:g} cannot be scaled")
+    return measured

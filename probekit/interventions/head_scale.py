@@ -1,12 +1,11 @@
 """HeadScale: multiply one head's output by omega."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
-from ..errors import ProbekitError
+from ..checks import check_finite
 from ..items import Firing, Intervention
 from ..site import Site
 
@@ -25,7 +24,7 @@ class HeadScale(Intervention):
         stack, attn: which stack and attention, where there are several; None means all.
 
     Raises:
-        ProbekitError: omega is not finite.
+        ProbekitError: omega is not finite, or the layer or head is no whole number.
 
     Source: the gain of "Homeostatic Crystallization", section 2; head ablation of Michel et al.
     2019.
@@ -40,8 +39,7 @@ class HeadScale(Intervention):
     source: ClassVar[str] = "Homeostatic Crystallization, section 2; Michel et al. 2019"
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.omega, (int, float)) and math.isfinite(self.omega)):
-            raise ProbekitError(f"omega must be a finite number, not {self.omega!r}")
+        check_finite("omega", self.omega)
         self.sites()  # refuses a layer or head that is no whole number
 
     def sites(self) -> tuple[Site, ...]:

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from ..checks import check_is, check_share
 from ..errors import ProbekitError
 from ..items import Firing, Intervention, describe
 from ..modulators import LerpModulator, SimplexField
@@ -26,8 +27,8 @@ class Lerp(Intervention):
         site: where, of a stack that embeds tokens; as published ``"encoder.resid_pre"`` on T5.
 
     Raises:
-        ProbekitError: alpha outside [0, 1]; at the first forward, a module of another width, depth
-        or vocabulary. SiteError: the stack embeds no token ids.
+        ProbekitError: no modulator, alpha outside [0, 1]; at the first forward, a module of another
+        width, depth or vocabulary. SiteError: the stack embeds no token ids.
 
     Source: "Geometric Terrain Analysis", S7 (geometric residual modulator).
     """
@@ -40,9 +41,10 @@ class Lerp(Intervention):
     needs_tokens: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        check_is("module", self.module, LerpModulator)
         object.__setattr__(self, "site", str(_stream_site(self.site)))
-        if self.alpha is not None and not 0 <= self.alpha <= 1:
-            raise ProbekitError(f"alpha is a share from 0 to 1, not {self.alpha!r}")
+        if self.alpha is not None:
+            check_share("alpha", self.alpha)
 
     def sites(self) -> tuple[Site, ...]:
         return (parse_site(self.site),)
@@ -72,7 +74,7 @@ class FieldModulator(Intervention):
         site: where; as published ``"encoder.resid_pre"`` on T5.
 
     Raises:
-        ProbekitError: at the first forward, a module of another width or depth.
+        ProbekitError: no modulator; at the first forward, one of another width or depth.
 
     Source: "Geometric Terrain Analysis", S12 (geometric field modulator).
     """
@@ -83,6 +85,7 @@ class FieldModulator(Intervention):
     source: ClassVar[str] = "Geometric Terrain Analysis, S12"
 
     def __post_init__(self) -> None:
+        check_is("module", self.module, SimplexField)
         object.__setattr__(self, "site", str(_stream_site(self.site)))
 
     def sites(self) -> tuple[Site, ...]:

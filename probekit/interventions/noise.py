@@ -1,6 +1,5 @@
 """Noise: add seeded Gaussian noise to an activation."""
 
-import math
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import ClassVar
@@ -8,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..errors import ProbekitError
+from ..checks import check_from_zero, check_whole
 from ..items import Firing, Intervention
 from ..site import Site, parse_site
 
@@ -19,15 +18,17 @@ class Noise(Intervention):
 
     The draws depend on the seed, the site, the forward and the iteration within it, and on nothing
     else: forwards are independent of each other, and a second attachment sees the same sequence.
-    ``sigma=0`` is the identity.
+    So two items of one seed at one site draw the same numbers, in one attachment too, and add up
+    to twice the deviation rather than sqrt(2) times: give each a seed of its own. ``sigma=0`` is
+    the identity. Where gradient checkpointing runs a part again, the noise is that of the forward.
 
     Args:
         sigma: standard deviation, in the activation's own units; finite, not negative.
         site: an address; as published ``"ln_final"`` or ``"resid_mid"``.
-        seed: of the draws.
+        seed: of the draws, a whole number.
 
     Raises:
-        ProbekitError: sigma is negative or not finite.
+        ProbekitError: sigma is negative or not finite, or the seed is no whole number.
 
     Source: "Conservation of Separability", section 12 (post-clamp and stroke noise).
     """
@@ -39,8 +40,8 @@ class Noise(Intervention):
     source: ClassVar[str] = "Conservation of Separability, 12"
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.sigma, float | int) and 0 <= self.sigma < math.inf):
-            raise ProbekitError(f"sigma must be a finite number from 0, not {self.sigma!r}")
+        check_from_zero("sigma", self.sigma)
+        check_whole("seed", self.seed)
         object.__setattr__(self, "site", str(parse_site(self.site)))
 
     def sites(self) -> tuple[Site, ...]:

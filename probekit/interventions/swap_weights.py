@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from ..errors import ProbekitError, unknown
 from ..hooked.load import random_twin
 from ..hooked.model import HookedModel
-from ..hooked.parameters import Selection, WeightSlice
-from ..items import WeightChange, WeightIntervention, describe
+from ..hooked.parameters import WeightSlice, parameter_names
+from ..hooked.selection import Selection
+from ..items import WeightChange, describe
 from ..journal import written
+from .selecting import SelectsWeights
 
 #: A model, or weights by their address as :func:`donor_weights` names them, or a word.
 Donor = nn.Module | Mapping[str, Tensor] | str
@@ -23,19 +25,22 @@ _DONOR_SEED = 2**31
 
 
 @dataclass(frozen=True, repr=False)
-class SwapWeights(WeightIntervention):
+class SwapWeights(SelectsWeights):
     """The selected weights of ``donor`` take the place of the model's while attached.
 
     One way: the donor is only read. Heads are true heads: their rows of W_Q, W_K, W_V with their
     biases, their columns of W_O (whose bias belongs to no head and goes along only with all
     heads). The identity is a donor with the same weights. On exit the model's own numbers come
-    back bit for bit, whatever was trained in between.
+    back bit for bit, whatever was trained in between (in the model's new precision, if it was
+    converted); a backward through a forward with swapped weights must happen before.
 
     Args:
         donor: a model of the same shape; ``"random"``, fresh weights from the model's own
             initialisation law; ``"zero"``; or the tensors of :func:`donor_weights`.
         parts: of Q, K, V, O, MLP, LN, EMBED, POS, UNEMBED. Tied weights (T5's EMBED and UNEMBED)
-            change together.
+            change together. Parameters of no part stay: layer scales, norms of queries and keys,
+            poolers, projections and heads beyond the unembedding, class and mask tokens that no
+            embedding holds.
         layers, heads: indices; None means all.
         stack, attn: where there are several; None means all.
         seed: of ``donor="random"``.
@@ -59,16 +64,7 @@ class SwapWeights(WeightIntervention):
 
     def __post_init__(self) -> None:
         _check_donor(self.donor)
-        for name in ("parts", "layers", "heads"):
-            value = getattr(self, name)
-            if isinstance(value, list):
-                object.__setattr__(self, name, tuple(value))
-        _ = self.selection
-
-    @property
-    def selection(self) -> Selection:
-        """What is swapped."""
-        return Selection(self.parts, self.layers, self.heads, self.stack, self.attn)
+        super().__post_init__()
 
     def prepare(self, model: nn.Module) -> AbstractContextManager[list[WeightChange]]:
         own = self.selection.find(model)
@@ -91,7 +87,7 @@ def SwapQK(
 
 
 @dataclass(frozen=True, repr=False)
-class SwapPackedRows(WeightIntervention):
+class SwapPackedRows(SelectsWeights):
     """The published "QK swap of k heads": the leading rows of the packed [Q; K; V] projection.
 
     The write-up copies the first k/n of the 3·d rows of PyTorch's packed ``in_proj`` weight and
@@ -122,8 +118,7 @@ class SwapPackedRows(WeightIntervention):
         _check_donor(self.donor)
         if self.rows < 1:
             raise ProbekitError(f"rows is a whole number from 1, not {self.rows!r}")
-        if isinstance(self.layers, list):
-            object.__setattr__(self, "layers", tuple(self.layers))
+        super().__post_init__()
 
     @property
     def selection(self) -> Selection:
@@ -209,14 +204,10 @@ def _swapped(
         float(torch.linalg.vector_norm(value.to(each.view) - each.view))
         for each, value in zip(slices, values, strict=True)
     ]
+    names = parameter_names(model)
     changes = [
-        WeightChange(each.address, _name(model, each.parameter), "swapped", norm)
+        WeightChange(each.address, names.get(each.parameter, ""), "swapped", norm)
         for each, norm in zip(slices, norms, strict=True)
     ]
-    with written(model, [each.view for each in slices], values):
+    with written(model, slices, values):
         yield changes
-
-
-def _name(model: nn.Module, parameter: nn.Parameter) -> str:
-    named = next((name for name, own in model.named_parameters() if own is parameter), "")
-    return named.replace("._original_component", "")

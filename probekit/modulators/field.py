@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..checks import check_finite, check_share, check_sizes, check_whole, is_finite
 from ..errors import ProbekitError, unknown
 from ..geometry import (
     cayley_menger,
@@ -30,7 +31,7 @@ from ..geometry import (
     regular_simplex,
     squared_distances,
 )
-from .lerp import check_place, check_share, check_sizes
+from .lerp import check_place
 
 _TEMPLATES = {"regular": regular_simplex, "published": published_simplex}
 
@@ -85,15 +86,29 @@ class SimplexField(nn.Module):
         template: Literal["regular", "published"] = "regular",
         seed: int = 0,
     ) -> None:
-        # First, while the arguments are the only local names.
-        config = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         super().__init__()
-        self.config: dict[str, Any] = {**config, "experts": list(experts)}
         check_sizes(d_model=d_model, n_layers=n_layers, d_vertex=d_vertex)
+        check_finite("deform_scale", deform_scale)
+        check_whole("seed", seed)
         _check_bounds(alpha_min, alpha, alpha_max)
         _check_experts(experts)
         _check_choice("null_at", null_at, ("tail", "random"))
         _check_choice("template", template, tuple(_TEMPLATES))
+        #: The arguments that rebuild it.
+        self.config: dict[str, Any] = {
+            "d_model": d_model,
+            "n_layers": n_layers,
+            "experts": list(experts),
+            "d_vertex": d_vertex,
+            "alpha": alpha,
+            "alpha_min": alpha_min,
+            "alpha_max": alpha_max,
+            "deform_scale": deform_scale,
+            "null_fraction": null_fraction,
+            "null_at": null_at,
+            "template": template,
+            "seed": seed,
+        }
         self.d_model, self.n_layers = d_model, n_layers
         self.alpha_min, self.alpha_max = alpha_min, alpha_max
         generator = torch.Generator().manual_seed(seed)
@@ -234,7 +249,7 @@ def _linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
 
 
 def _check_bounds(low: float | int, alpha: float | int, high: float | int) -> None:
-    if not 0 <= low <= alpha <= high <= 1:
+    if not (all(map(is_finite, (low, alpha, high))) and 0 <= low <= alpha <= high <= 1):
         raise ProbekitError(
             "needs 0 <= alpha_min <= alpha <= alpha_max <= 1,"
             f" given alpha_min={low}, alpha={alpha}, alpha_max={high}"

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..checks import check_share, check_sizes, check_whole, is_whole
 from ..errors import ProbekitError
 
 #: Rows that :meth:`LerpModulator.health` takes its cosines from, at most.
@@ -37,7 +38,7 @@ class LerpModulator(nn.Module):
         alpha: start of alpha in [0, 1]. At 0 or 1 the logit is infinite and does not learn.
         per_layer: an alpha a layer, or one for all.
         learn_alpha: alpha's logits are a parameter, or else a buffer.
-        warmup: steps over which alpha rises linearly from 0 in training mode; see :meth:`advance`.
+        warmup: steps over which alpha rises linearly in training mode; see :meth:`advance`.
         seed: of the initial values, G from N(0, 1) and P from N(0, 0.01^2).
 
     Raises:
@@ -59,13 +60,23 @@ class LerpModulator(nn.Module):
         warmup: int = 0,
         seed: int = 0,
     ) -> None:
-        # First, while the arguments are the only local names.
-        config = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         super().__init__()
-        self.config: dict[str, Any] = config
         check_sizes(d_model=d_model, n_layers=n_layers, vocab=vocab, d_geometry=d_geometry)
-        if warmup < 0:
-            raise ProbekitError(f"warmup must be 0 steps or more, not {warmup}")
+        check_whole("seed", seed)
+        #: The arguments that rebuild it.
+        self.config: dict[str, Any] = {
+            "d_model": d_model,
+            "n_layers": n_layers,
+            "vocab": vocab,
+            "d_geometry": d_geometry,
+            "alpha": alpha,
+            "per_layer": per_layer,
+            "learn_alpha": learn_alpha,
+            "warmup": warmup,
+            "seed": seed,
+        }
+        if not is_whole(warmup) or warmup < 0:
+            raise ProbekitError(f"warmup must be 0 steps or more, not {warmup!r}")
         self.d_model, self.n_layers, self.warmup = d_model, n_layers, warmup
         generator = torch.Generator().manual_seed(seed)
         self.geometry = nn.Parameter(torch.randn(vocab, d_geometry, generator=generator))
@@ -89,7 +100,9 @@ class LerpModulator(nn.Module):
     def advance(self, steps: int = 1) -> None:
         """Count steps of training for the warmup; call once an optimizer step. Idle in eval mode.
 
-        At step s alpha is its value times ``min(1, s / warmup)``, in all layers alike.
+        After s steps alpha is its value times ``min(1, (s + 1) / warmup)``, in all layers alike:
+        the first step trains at a share of 1 / warmup, not at 0, where nothing would get a
+        gradient. Without any call it stays there.
         """
         if self.training:
             self.steps += steps
@@ -121,7 +134,7 @@ class LerpModulator(nn.Module):
         _check_ids(tokens, len(self.geometry))
         a = self.alpha[layer] if alpha is None else self._fixed(alpha)
         if alpha is None and self.training and self.warmup:
-            a = a * (self.steps / self.warmup).clamp(max=1)
+            a = a * ((self.steps + 1) / self.warmup).clamp(max=1)
         target = F.linear(F.embedding(tokens, self.geometry), self.projection).to(x.dtype)
         # Chosen, not computed: -0.0 + 0.0 is 0.0, and 0 times an infinite row is NaN.
         return torch.where(a == 0, x, (1 - a) * x + a * target)
@@ -240,19 +253,6 @@ def pool_simplices(
     """
     why = "a centred simplex sums to 0; shift it off the origin or give one vertex as the row"
     return _unit_rows(vertices.sum(1), vertices.norm(dim=(1, 2)), why)
-
-
-def check_sizes(**sizes: int) -> None:
-    """Refuse sizes below 1."""
-    for name, size in sizes.items():
-        if size < 1:
-            raise ProbekitError(f"{name} must be a whole number from 1, not {size!r}")
-
-
-def check_share(name: str, value: float | int) -> None:
-    """Refuse a number outside [0, 1], NaN among them."""
-    if not 0 <= value <= 1:
-        raise ProbekitError(f"{name} must be a number from 0 to 1, not {value!r}")
 
 
 def check_place(x: Tensor, layer: int, d_model: int, n_layers: int) -> None:

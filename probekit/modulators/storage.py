@@ -1,5 +1,6 @@
 """A modulator's folder: `card.toml` names its class and config, `weights.safetensors` the rest.
 
+Parameters that do not learn (``requires_grad`` is False) are listed in the card as ``frozen``.
 Nothing in it is executed: the class is one of a fixed list, and the weights are safetensors.
 """
 
@@ -26,6 +27,7 @@ _CLASSES: dict[str, type[LerpModulator] | type[SimplexField]] = {
     "SimplexField": SimplexField,
 }
 _CARD, _WEIGHTS = "card.toml", "weights.safetensors"
+_KEYS = ("modulator", "config", "frozen")
 
 
 def save_modulator(module: Modulator, folder: str | Path) -> None:
@@ -42,7 +44,9 @@ def save_modulator(module: Modulator, folder: str | Path) -> None:
         raise ProbekitError(unknown("modulator", name, _CLASSES))
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    card = tomli_w.dumps({"modulator": name, "config": module.config})
+    frozen = [key for key, parameter in module.named_parameters() if not parameter.requires_grad]
+    listed = {"frozen": frozen} if frozen else {}
+    card = tomli_w.dumps({"modulator": name, **listed, "config": module.config})
     tensors = {key: t.detach().cpu().contiguous() for key, t in module.state_dict().items()}
     (folder / _CARD).unlink(missing_ok=True)
     write_atomic(folder / _WEIGHTS, safetensors.torch.save(tensors))
@@ -57,7 +61,7 @@ def load_modulator(folder: str | Path) -> Modulator:
             have a missing or unknown key, a value that the class refuses, or another shape.
     """
     folder = Path(folder)
-    name, config = _read_card(folder / _CARD)
+    name, config, frozen = _read_card(folder / _CARD)
     tensors = _read_weights(folder / _WEIGHTS)
     _check_config(folder / _CARD, name, config)
     try:
@@ -67,23 +71,30 @@ def load_modulator(folder: str | Path) -> Modulator:
     _check_weights(folder / _WEIGHTS, module.state_dict(), tensors)
     # Assigned, not copied: the saved dtype is kept.
     module.load_state_dict(tensors, assign=True)
+    parameters = dict(module.named_parameters())
+    for key in frozen:
+        if key not in parameters:
+            raise ProbekitError(f"{folder / _CARD}: {unknown('parameter', key, parameters)}")
+        parameters[key].requires_grad_(False)
     return module
 
 
-def _read_card(path: Path) -> tuple[str, Mapping[str, Any]]:
+def _read_card(path: Path) -> tuple[str, Mapping[str, Any], list[str]]:
     try:
         card = tomllib.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise ProbekitError(f"cannot read {path}: {error}; save the modulator again") from None
     for key in card:
-        if key not in ("modulator", "config"):
-            raise ProbekitError(f"{path}: {unknown('key', key, ('modulator', 'config'))}")
-    name, config = card.get("modulator"), card.get("config")
+        if key not in _KEYS:
+            raise ProbekitError(f"{path}: {unknown('key', key, _KEYS)}")
+    name, config, frozen = card.get("modulator"), card.get("config"), card.get("frozen", [])
     if not isinstance(name, str) or not isinstance(config, dict):
         raise ProbekitError(f'{path} needs modulator = "<class>" and a table [config]')
+    if not isinstance(frozen, list) or not all(isinstance(key, str) for key in frozen):
+        raise ProbekitError(f"{path}: frozen is a list of parameters' names, not {frozen!r}")
     if name not in _CLASSES:
         raise ProbekitError(f"{path}: {unknown('modulator', name, _CLASSES)}")
-    return name, config
+    return name, config, frozen
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

@@ -23,13 +23,13 @@ class Accuracy(TargetProbe):
     Args: see :class:`~probekit.probes.targets.TargetProbe`.
 
     Returns (as a Measurement):
-        a scalar, dims ``()``, over all counted positions of all forwards; NaN if there are none.
+        a scalar, dims ``()``, over all counted positions of all forwards.
         ``rows`` holds the same by position. The null is the accuracy expected under shuffled
         labels, in closed form: ``sum_c p(prediction = c) p(target = c)``.
 
     Raises:
         SiteError: the model has no logits, or embeds no tokens; ProbekitError: targets of another
-        shape, or beyond the classes.
+        shape, or beyond the classes; when read, no position was counted.
 
     Example::
 

@@ -24,14 +24,14 @@ class LogitMargin(TargetProbe):
     Args: see :class:`~probekit.probes.targets.TargetProbe`.
 
     Returns (as a Measurement):
-        a scalar, dims ``()``, over all counted positions of all forwards; NaN if there are none.
+        a scalar, dims ``()``, over all counted positions of all forwards.
         ``rows`` holds the same by position. The null is the mean margin expected when the labels
         are shuffled among all counted positions of all forwards, in closed form from the number
         of times that each label occurs: below 0 unless a few labels make up most of them.
 
     Raises:
         SiteError: the model has no logits, or embeds no tokens; ProbekitError: targets of another
-        shape, or beyond the classes; fewer than two classes.
+        shape, or beyond the classes; fewer than two classes; when read, no position was counted.
     """
 
     source: ClassVar[str] = "The Conservation of Separability, margin M; Crammer and Singer 2001"

@@ -53,27 +53,41 @@ def checked_targets(targets: Any) -> Any:
 
 
 def read_targets(
-    targets: Targets, logits: Float[Tensor, "batch pos vocab"], at: Firing
+    targets: Targets, logits: Float[Tensor, "batch kept vocab"], at: Firing
 ) -> Int[Tensor, "batch pos"]:
     """The label of each position; negative where there is none.
+
+    Where the model computed logits of the last positions only, as Hugging Face's ``generate``
+    asks of it, the positions before them have none.
 
     Raises:
         ProbekitError: the forward embedded no token ids, the shapes do not fit, or a label lies
             beyond the vocabulary.
     """
     labels = _labels(targets, at).to(logits.device)
-    if labels.shape != logits.shape[:2]:
-        raise ProbekitError(
-            f"targets have shape {tuple(labels.shape)}, the logits at {at.site} "
-            f"{tuple(logits.shape)}: the first two must agree"
-        )
     if labels.is_floating_point() or labels.dtype == torch.bool:
         raise ProbekitError(f"targets are whole numbers, not {labels.dtype}")
+    if labels.shape != logits.shape[:2]:
+        left_out = _left_out(labels, logits, at)
+        if not left_out:
+            raise ProbekitError(
+                f"targets have shape {tuple(labels.shape)}, the logits at {at.site} "
+                f"{tuple(logits.shape)}: the first two must agree"
+            )
+        labels = labels.clone()
+        labels[:, :left_out] = -100
     if labels.numel() and int(labels.max()) >= logits.shape[2]:
         raise ProbekitError(
             f"target {int(labels.max())} lies outside the {logits.shape[2]} classes of the logits"
         )
     return labels
+
+
+def _left_out(labels: Tensor, logits: Tensor, at: Firing) -> int:
+    """How many positions come before the logits; 0 where they are not the sequence's last ones."""
+    if at.tokens is None or labels.shape != at.tokens.shape or len(labels) != len(logits):
+        return 0
+    return max(0, labels.shape[1] - logits.shape[1])
 
 
 def _labels(targets: Targets, at: Firing) -> Tensor:
@@ -105,6 +119,10 @@ class TargetProbe(Observer):
             where there is one), returning labels ``[batch, pos]``; or these labels themselves,
             for every forward the same. Negative labels, such as -100, are not counted.
         positions: positions to count; None means all. The position is the one that predicts.
+
+    Where logits are computed of the last positions only, as in Hugging Face's ``generate``, those
+    are counted, under their own numbers; ``"next"`` then counts none in a forward, as the token
+    that the last position predicts comes with the next one.
     """
 
     targets: Targets = "next"
@@ -135,11 +153,12 @@ class TargetProbe(Observer):
                 f"shape {tuple(x.shape)}"
             )
         labels = read_targets(self.targets, x, at)
+        length = labels.shape[1]
         counted = labels >= 0
         if self.positions is not None:
-            counted = counted & chosen_positions(self.positions, x.shape[1], x.device)
-        own, by_label = self.score(x[counted], labels[counted])
-        value = torch.zeros(x.shape[1], dtype=torch.float64, device=x.device)
+            counted = counted & chosen_positions(self.positions, length, x.device)
+        own, by_label = self.score(x[counted[:, length - x.shape[1] :]], labels[counted])
+        value = torch.zeros(length, dtype=torch.float64, device=x.device)
         return LabelScores(
             value.index_add(0, counted.nonzero()[:, 1], own.double()),
             counted.sum(0, dtype=torch.float64),
@@ -151,6 +170,12 @@ class TargetProbe(Observer):
         return total + new
 
     def finish(self, totals: Mapping[HookSite, Any]) -> Measurement:
+        if not any(total.count.any() for total in totals.values()):
+            raise ProbekitError(
+                f"{describe(self)} counted no position: its targets name none with a label that "
+                "has logits (targets='next' has none at the last position, the only one that "
+                "generation computes)"
+            )
         values, dims, coords = _stacked({s: t.mean for s, t in totals.items()}, {})
         null, _, _ = _stacked({s: t.shuffled for s, t in totals.items()}, {})
         whole = Measurement(
@@ -201,7 +226,7 @@ class LabelScores:
 
     @property
     def mean(self) -> Float[Tensor, ""]:
-        """The mean score; NaN if nothing was counted."""
+        """The mean score."""
         return self.value.sum() / self.count.sum()
 
     @property

@@ -1,5 +1,14 @@
 """Training-time science: tasks, developmental monitors and detectors, as plain functions."""
 
+from .condition_runs import ConditionRun as ConditionRun
+from .conditions import Condition as Condition
+from .conditions import Schedule as Schedule
+from .conditions import train_conditions as train_conditions
+from .homeostasis import Homeostasis as Homeostasis
+from .homeostasis import compensation as compensation
+from .homeostasis import convergence as convergence
+from .homeostasis import live_vdi as live_vdi
+from .homeostasis import set_point as set_point
 from .kill_test import OMEGAS as OMEGAS
 from .kill_test import compensating_heads as compensating_heads
 from .kill_test import compensation_score as compensation_score
@@ -14,9 +23,20 @@ from .monitor import gaussian_entropy as gaussian_entropy
 from .monitor import largest_acceleration as largest_acceleration
 from .monitor import saturation_ratio as saturation_ratio
 from .monitor import velocity as velocity
+from .outcome import Slope as Slope
+from .outcome import classify_outcome as classify_outcome
+from .outcome import saturation_of_targets as saturation_of_targets
+from .outcome import t_interval as t_interval
+from .outcome import target_slope as target_slope
 from .readout import readout_logits as readout_logits
+from .stack import Stack as Stack
+from .stacked_adamw import StackedAdamW as StackedAdamW
+from .stacked_adamw import clip_stacked_grad_norm as clip_stacked_grad_norm
+from .timescales import complete_groups as complete_groups
+from .timescales import published_groups as published_groups
 from .trajectory import developmental_trajectory as developmental_trajectory
 from .trajectory import kill_scores as kill_scores
+from .window import END_BELOW as END_BELOW
 from .window import Window as Window
 from .window import chance_crossing_rate as chance_crossing_rate
 from .window import detect_window as detect_window

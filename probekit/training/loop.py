@@ -4,17 +4,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from ..hooked.model import load_weights, weights
+from ..hooked.model import copy_into, weights
 from ..runs import RunDir, optimizer_tensors, restore_optimizer
+from .stack import Stack
 
 
 def train(
     run: RunDir,
-    model: TransformerBridge,
+    model: TransformerBridge | Stack,
     optimizer: Optimizer,
     *,
     steps: int,
@@ -34,7 +36,8 @@ def train(
     Raises:
         RunError: the checkpoint in ``run`` is damaged or of another model.
     """
-    begin = _resume(run, model, optimizer)
+    own = model.parameters if isinstance(model, Stack) else weights(model)
+    begin = _resume(run, own, optimizer)
     bar = tqdm(
         range(begin, steps + 1),
         title,
@@ -46,7 +49,7 @@ def train(
     )
     for step in bar:
         if step % checkpoint_every == 0 and step > begin:
-            run.save_checkpoint(step, {**weights(model), **optimizer_tensors(optimizer)}, {})
+            run.save_checkpoint(step, {**own, **optimizer_tensors(optimizer)}, {})
         if step % log_every == 0:
             with torch.no_grad():
                 run.append(log(step))
@@ -54,14 +57,13 @@ def train(
             update(step)
 
 
-def _resume(run: RunDir, model: TransformerBridge, optimizer: Optimizer) -> int:
+def _resume(run: RunDir, own: Mapping[str, Tensor], optimizer: Optimizer) -> int:
     saved = run.load_checkpoint()
     if saved is None:
         run.truncate(-1)
         return 0
     step, tensors, _ = saved
-    names = set(weights(model))
-    load_weights(model, {name: t for name, t in tensors.items() if name in names})
+    copy_into(own, {name: t for name, t in tensors.items() if name in own})
     restore_optimizer(optimizer, tensors)
     run.truncate(step - 1)
     return step

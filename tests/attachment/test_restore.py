@@ -1,19 +1,26 @@
 """After an attachment everything is as it was, whichever way it ended."""
 
 import contextlib
+import copy
+import gc
 import itertools
+import pickle
+import weakref
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from checks import Boom, boom, identity, unchanged
-from families import ALL, VOCAB, Family
+from families import ALL, VOCAB, Family, tiny_native
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from torch.optim.optimizer import _global_optimizer_pre_hooks
 
 import probekit as pk
+from probekit.hooked.selection import Selection
 from probekit.hooksite import hook_points
+from probekit.ledger import Ledger
 
 SOME = ["native", "bert", "t5", "clip"]
 PARTS = ("Q", "K", "V", "O", "MLP", "LN", "EMBED", "POS")
@@ -86,6 +93,70 @@ def modulator(family: Family, site: str, kind: str) -> pk.Intervention:
     return pk.FieldModulator(pk.modulators.SimplexField(d_model=d_model), site=site)
 
 
+class Interrupted(torch.optim.Optimizer):
+    """Ctrl-C after the weights have moved."""
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params, {})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.sub_(0.1)
+        raise Boom
+
+
+OPTIMIZERS = {
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.1),
+    "adamw": lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=1.0),
+    "interrupted": Interrupted,
+}
+
+
+def covered_by(model: Any, chosen: list[Any]) -> list[torch.Tensor]:
+    """Which numbers of each parameter some item swaps or freezes: marked with NaN, and read."""
+    parameters = list(model.parameters())
+    own = [parameter.detach().clone() for parameter in parameters]
+    with torch.no_grad():
+        for item in chosen:
+            if isinstance(item, pk.FreezeWeights) and item.parts == "all":
+                for parameter in parameters:
+                    parameter.fill_(torch.nan)
+            elif isinstance(item, pk.SwapPackedRows):  # 20 rows are rows of Q alone
+                for each in Selection(("Q",), item.layers).find(model):
+                    each.view[: item.rows].fill_(torch.nan)
+            elif isinstance(item, pk.SwapWeights | pk.FreezeWeights):
+                for each in item.selection.find(model):
+                    each.view.fill_(torch.nan)
+        covered = [parameter.isnan() for parameter in parameters]
+        for parameter, value in zip(parameters, own, strict=True):
+            parameter.copy_(value)
+    return covered
+
+
+def train_a_step(model: Any, optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    """With gradients made by hand (autograd refuses in-place edits); the weights after it."""
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    with contextlib.suppress(Boom):
+        optimizer.step()
+    return [parameter.detach().clone() for parameter in model.parameters()]
+
+
+def take_training_back(
+    model: Any, covered: list[torch.Tensor], before: list[torch.Tensor], after: list[torch.Tensor]
+) -> None:
+    """Weights of no item have moved and stay moved; put only them back, for ``unchanged``."""
+    parameters = list(model.parameters())
+    for parameter, held, moved in zip(parameters, covered, after, strict=True):
+        assert torch.equal(parameter[~held], moved[~held])
+    with torch.no_grad():
+        for parameter, held, value in zip(parameters, covered, before, strict=True):
+            parameter.copy_(torch.where(held, parameter, value))
+            parameter.grad = None
+
+
 # 8 families x 65: more than 500 cases.
 @pytest.mark.parametrize("family", ALL, indirect=True)
 @settings(max_examples=65, phases=[Phase.generate])  # shrinking would take minutes
@@ -105,23 +176,32 @@ def test_after_exit_by_any_path_everything_is_as_it_was(family, data):
     frozen = data.draw(st.sampled_from(list(model.parameters())))
     foreign = hook_points(model)[data.draw(st.sampled_from(list(table["hook"])))]
     permanent = data.draw(st.booleans())
+    training = data.draw(st.sampled_from([None, *OPTIMIZERS]))
 
     chosen = [make() for make in makers]
+    covered = covered_by(model, chosen)
+    own = [parameter.detach().clone() for parameter in model.parameters()]
     nested = [chosen[a:b] for a, b in zip([0, *cuts], [*cuts, len(chosen)], strict=True)]
     handle = foreign.add_hook(lambda tensor, hook: None, is_permanent=permanent)
     frozen.requires_grad_(False)
     try:
-        with unchanged(family), ended_in(order) as runs, expected_to_fail():
-            for level in nested:
-                runs.append(pk.attach(model, *level))
-                frozen.requires_grad_(True)
-                model.train()
-            model.eval()
-            for _ in range(forwards):
-                family.run()
-            assert failure != "in a hook"  # it should have ended the block
-            if failure == "in the block":
-                raise Boom
+        with unchanged(family):
+            moved = own
+            with ended_in(order) as runs, expected_to_fail():
+                for level in nested:
+                    runs.append(pk.attach(model, *level))
+                    frozen.requires_grad_(True)
+                    model.train()
+                model.eval()
+                if training:
+                    moved = train_a_step(model, OPTIMIZERS[training](model.parameters()))
+                for _ in range(forwards):
+                    family.run()
+                assert failure != "in a hook"  # it should have ended the block
+                if failure == "in the block":
+                    raise Boom
+            if training:
+                take_training_back(model, covered, own, moved)
         assert foreign.fwd_hooks.count(handle) == 1
     finally:
         frozen.requires_grad_(True)
@@ -187,3 +267,30 @@ def test_leaving_after_detaching_and_detaching_twice_do_nothing(built):
         run.detach()
     assert run.fired == {"blocks.0.attn.hook_z": 1}
     assert repr(run) == "Attachment(HookedModel, 1 hooks, detached, results: record)"
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        pk.VDI(),
+        pk.SwapWeights("zero", ("K",)),
+        pk.FreezeWeights(("Q",)),
+        pk.FreezeWeights(("Q",), heads=(0,)),
+    ],
+)
+def test_a_forgotten_attachment_does_not_keep_its_model(item):
+    model = tiny_native()
+    hooks = len(_global_optimizer_pre_hooks)
+    alive = weakref.ref(model)
+    pk.attach(model, item)
+    del model
+    gc.collect()
+    assert alive() is None
+    assert len(_global_optimizer_pre_hooks) == hooks
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_made_while_attached_has_nothing_to_undo(copied):
+    model = torch.nn.Linear(2, 2)
+    Ledger.of(model, "journal").append(object())
+    assert Ledger.of(copied(model), "journal") == []

@@ -18,11 +18,14 @@ def test_what_is_no_item_is_refused(built):
     from probekit.attachment import _streams
 
     with pytest.raises(pk.ProbekitError) as error:
-        inspect.unwrap(_streams)([pk.VDI])
+        inspect.unwrap(_streams)(["vdi"])
     assert str(error.value) == (
-        f"{pk.VDI!r} is neither an observer nor an intervention; "
+        "'vdi' is neither an observer nor an intervention; "
         "see pk.list_probes() and pk.list_interventions()"
     )
+    with pytest.raises(pk.ProbekitError) as error:
+        inspect.unwrap(_streams)([pk.VDI])
+    assert str(error.value) == "VDI is a class; give an instance, VDI(...)"
 
 
 def test_results_by_name(built):

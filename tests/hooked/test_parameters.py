@@ -1,11 +1,17 @@
 """Which numbers a selection means, checked on the raw Hugging Face and native parameters."""
 
+import contextlib
+from typing import Any
+
 import pytest
 import torch
 from families import ALL, Family
+from transformers import MixtralConfig, MixtralForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 import probekit as pk
-from probekit.hooked.parameters import PARTS, Selection
+from probekit.hooked.parameters import PARTS
+from probekit.hooked.regions import regions
+from probekit.hooked.selection import Selection
 
 
 def _addresses(family: Family, *parts: str, **where) -> list[str]:
@@ -64,25 +70,90 @@ def test_tied_weights_are_one(built) -> None:
     assert _addresses(built("t5"), "POS", stack="encoder") == ["encoder.POS.pos_embed.weight"]
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_all_parts_together_are_nearly_the_whole_model(built, name: str) -> None:
-    """What is left has no name among the parts: poolers, layer scales, heads of other kinds."""
-    family = built(name)
-    parts = [part for part in PARTS if part != "UNEMBED" or _has_unembedding(name)]
-    found = {
-        each.parameter.untyped_storage().data_ptr() for each in Selection(parts).find(family.model)
-    }
-    left = [
-        parameter_name.replace("_original_component.", "")
-        for parameter_name, parameter in family.model.named_parameters()
-        if parameter.untyped_storage().data_ptr() not in found
+#: What belongs to no part, in layer 0 of each stack and outside.
+REMAINDER: dict[str, list[str]] = {
+    "native": [],
+    "gpt2": [],
+    "bert": [f"cls.predictions.transform.dense.{kind}" for kind in ("weight", "bias")],
+    "bert encoder": ["pooler.dense.weight", "pooler.dense.bias"],
+    "t5": [],
+    "vit": ["pooler.dense.weight", "pooler.dense.bias"],
+    "clip": ["logit_scale", "visual_projection.weight", "text_projection.weight"],
+    "dinov2": [f"encoder.layer.{n}.layer_scale{i}.lambda1" for n in (0, 1) for i in (1, 2)],
+    "mixtral": [],
+    "qwen3": [f"model.layers.0.self_attn.{which}_norm.weight" for which in "qk"],
+}
+#: Parts that hold the same numbers.
+TIED = {"gpt2": 1, "bert": 1, "t5": 1}
+
+
+def _model(name: str, built) -> Any:
+    if name in ALL:
+        return built(name).model
+    sizes: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
+    sizes |= {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 50}
+    if name == "mixtral":
+        return pk.wrap(MixtralForCausalLM(MixtralConfig(**sizes, num_local_experts=2)))
+    return pk.wrap(Qwen3ForCausalLM(Qwen3Config(**sizes, head_dim=8)))
+
+
+@pytest.mark.parametrize("name", REMAINDER)
+def test_the_parts_divide_the_parameters_but_for_a_known_remainder(built, name: str) -> None:
+    """Counted number by number: each lies in one part, tied ones in two."""
+    model = _model(name, built)
+    parameters = dict(model.named_parameters())
+    own = {key: parameter.detach().clone() for key, parameter in parameters.items()}
+    try:
+        with torch.no_grad():
+            for parameter in parameters.values():
+                parameter.zero_()
+            for part in PARTS:
+                with contextlib.suppress(pk.ProbekitError):
+                    for each in Selection((part,)).find(model):
+                        each.view.add_(1)
+        count = {
+            key.replace("_original_component.", ""): parameter.detach().unique().tolist()
+            for key, parameter in parameters.items()
+        }
+    finally:
+        with torch.no_grad():
+            for key, parameter in parameters.items():
+                parameter.copy_(own[key])
+    assert sorted(key for key, seen in count.items() if 0 in seen) == sorted(REMAINDER[name])
+    twice = [key for key, seen in count.items() if max(seen) > 1]
+    assert len(twice) == TIED.get(name, 0), twice
+
+
+def test_the_experts_of_a_mixture_are_its_mlp(built) -> None:
+    assert [each.address for each in Selection(("MLP",)).find(_model("mixtral", built))] == [
+        "0.MLP.gate.weight",
+        "0.MLP.experts.gate_up_proj",
+        "0.MLP.experts.down_proj",
     ]
-    known = ("pooler", "lambda1", "projection", "logit_scale", "mlm_head", "transform.dense")
-    assert [n for n in left if not any(word in n for word in known)] == []
 
 
-def _has_unembedding(name: str) -> bool:
-    return name in ("native", "gpt2", "bert", "t5")
+@pytest.mark.parametrize("heads", [None, (0, 2), (1,)])
+@pytest.mark.parametrize("part", ["Q", "O", "MLP", "LN"])
+def test_regions_hold_the_numbers_of_the_slices_in_every_parameter(built, part, heads) -> None:
+    """Against NaNs written through the slices, where GPT-2's fused projection has them too."""
+    if heads and part not in "QO":
+        return
+    model = built("gpt2").model
+    slices = Selection((part,), heads=heads).find(model)
+    places = regions(model, slices)
+    own = {p: p.detach().clone() for p in model.parameters()}
+    with torch.no_grad():
+        for each in slices:
+            each.view.fill_(torch.nan)
+        marked = {p: p.isnan() for p in own if p.isnan().any()}
+        for parameter, value in own.items():
+            parameter.copy_(value)
+    assert {place.parameter for place in places} == set(marked)
+    for place in places:
+        mask = torch.zeros(place.parameter.shape)
+        for view in place.views(mask):
+            view.add_(1)
+        assert torch.equal(mask, marked[place.parameter].float())
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ import math
 
 import pytest
 import torch
+from families import Looped
 from torch import Tensor
+from unchecked import unchecked
 
 import probekit as pk
 
@@ -73,6 +75,43 @@ def test_gradients_flow_through(built) -> None:
 def test_a_target_that_is_no_positive_number_is_refused(target: float) -> None:
     with pytest.raises(pk.ProbekitError, match="target must be a finite positive number, not"):
         pk.Clamp("norm", target, "ln_final")
+
+
+@pytest.mark.parametrize("target", [True, "1", None])
+def test_a_target_that_is_no_number_is_refused(target) -> None:
+    with pytest.raises(pk.ProbekitError, match="target must be a finite positive number, not"):
+        unchecked(pk.Clamp, "norm", target)
+
+
+def _clamped(item: pk.Clamp, x: Tensor) -> Tensor:
+    """Through a model of nothing but a stream."""
+    with torch.no_grad(), pk.attach(Looped(1), item, pk.Record("0.resid_pre")) as run:
+        run.model(x)
+    return run["record"].values
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("per", ["batch", "vector"])
+def test_half_precision_clamps_as_float32_does(dtype, per) -> None:
+    x = 200 * torch.randn(3, 5, 4096, generator=torch.Generator().manual_seed(0))
+    x[..., 0] = 3e4  # the norm of 4096 such numbers is far beyond float16
+    x = x.to(dtype)
+    for item in (
+        pk.Clamp("norm", 10.0, "0.resid_pre", per),
+        pk.Clamp("variance", 3.0, "0.resid_pre"),
+    ):
+        half, exact = _clamped(item, x), _clamped(item, x.float())
+        assert half.dtype == dtype
+        torch.testing.assert_close(half, exact.to(dtype), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("mode", ["norm", "variance"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_not_finite_cannot_be_scaled(mode, value) -> None:
+    x = torch.randn(2, 3, 4)
+    x[0, 0, 0] = value
+    with pytest.raises(pk.ProbekitError, match=r"Clamp\(.*: a \w+ of (nan|inf) cannot be scaled"):
+        _clamped(pk.Clamp(mode, 1.0, "0.resid_pre"), x)
 
 
 def test_unknown_modes_are_refused() -> None:

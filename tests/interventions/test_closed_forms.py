@@ -9,7 +9,7 @@ from families import ALL, Family
 from torch import Tensor
 
 import probekit as pk
-from probekit.hooked.parameters import Selection
+from probekit.hooked.selection import Selection
 
 #: Models whose scores hold nothing but q . k and the mask.
 WITHOUT_POSITION_BIAS = ["native", "gpt2", "bert", "vit", "clip", "dinov2"]

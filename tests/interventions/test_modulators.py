@@ -6,6 +6,7 @@ import pytest
 import torch
 from families import VOCAB, Family, token_ids
 from torch.nn import functional as F
+from unchecked import unchecked
 
 import probekit as pk
 from probekit.modulators import LerpModulator, SimplexField
@@ -123,13 +124,26 @@ def test_a_stack_without_tokens_is_refused(built, name: str) -> None:
 
 
 def test_what_does_not_fit_is_an_error_that_says_so(built) -> None:
-    with pytest.raises(pk.ProbekitError, match=r"alpha is a share from 0 to 1, not 1\.5"):
+    with pytest.raises(pk.ProbekitError, match=r"alpha must be a number from 0 to 1, not 1\.5"):
         pk.Lerp(_lerp(), alpha=1.5)
     with pytest.raises(pk.ProbekitError, match=r"acts on the residual stream, not on '0\.z'"):
         pk.Lerp(_lerp(), site="0.z")
     family = built("bert")
     with pytest.raises(pk.ProbekitError), pk.attach(family.model, pk.Lerp(_lerp(vocab=4))):
         family.run()
+
+
+@pytest.mark.parametrize("kind", [pk.Lerp, pk.FieldModulator])
+@pytest.mark.parametrize("module", [3, "x", len, torch.nn.Linear(2, 2), LerpModulator])
+def test_what_is_no_modulator_is_refused(kind, module) -> None:
+    with pytest.raises(pk.ProbekitError, match=r"module must be a (Lerp|Simplex)\w+, not"):
+        unchecked(kind, module)
+
+
+@pytest.mark.parametrize("alpha", ["a", True, torch.tensor(0.5)])
+def test_an_alpha_that_is_no_number_is_refused(alpha) -> None:
+    with pytest.raises(pk.ProbekitError, match="alpha must be a number from 0 to 1, not"):
+        unchecked(pk.Lerp, _lerp(), alpha=alpha)
 
 
 def test_the_receipt_names_the_module_shortly(built) -> None:

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from unchecked import unchecked
 
 import probekit as pk
 
@@ -62,3 +63,22 @@ def test_no_sigma_is_the_identity(built) -> None:
 def test_a_sigma_that_is_none_is_refused(sigma: float) -> None:
     with pytest.raises(pk.ProbekitError, match="sigma must be a finite number from 0, not"):
         pk.Noise(sigma, "ln_final")
+
+
+@pytest.mark.parametrize("sigma", ["1", True, None])
+def test_a_sigma_that_is_no_number_is_refused(sigma) -> None:
+    with pytest.raises(pk.ProbekitError, match="sigma must be a finite number from 0, not"):
+        unchecked(pk.Noise, sigma, "ln_final")
+
+
+@pytest.mark.parametrize("seed", ["abc", 1.5, True, None])
+def test_a_seed_that_is_no_whole_number_is_refused(seed) -> None:
+    with pytest.raises(pk.ProbekitError, match="seed must be a whole number, not"):
+        unchecked(pk.Noise, 1.0, "ln_final", seed=seed)
+
+
+def test_items_of_one_seed_draw_the_same(built) -> None:
+    one, seed = pk.Noise(1.0, "ln_final"), pk.Noise(1.0, "ln_final", seed=1)
+    twice, apart = _noise(built, one, one), _noise(built, one, seed)
+    torch.testing.assert_close(twice, 2 * _noise(built, one))
+    assert abs(float(apart.std()) - math.sqrt(2)) < 0.1

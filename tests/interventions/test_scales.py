@@ -9,6 +9,7 @@ import pytest
 import torch
 from checks import assert_close_to_largest
 from torch import Tensor, nn
+from unchecked import unchecked
 
 import probekit as pk
 
@@ -111,6 +112,22 @@ def test_attention_scale_is_a_scaling_of_w_o_and_its_bias(family, layer, alpha):
         scaled = family.run()
     assert_close_to_largest(scaled, output_of(family, edited))
     assert not torch.equal(scaled, family.run())
+
+
+@pytest.mark.parametrize("factor", [True, "1", None, float("nan"), float("inf")])
+def test_a_factor_that_is_no_finite_number_is_refused(factor):
+    with pytest.raises(pk.ProbekitError, match="alpha must be a finite number, not"):
+        unchecked(pk.AttentionScale, factor)
+    with pytest.raises(pk.ProbekitError, match="omega must be a finite number, not"):
+        unchecked(pk.HeadScale, 0, 0, factor)
+
+
+def test_a_layer_that_is_none_is_refused():
+    layer = True  # of what is no layer, what beartype lets through to Site
+    with pytest.raises(pk.SiteError, match="layer must be a whole number or a slice, not"):
+        unchecked(pk.AttentionScale, 0.5, layer=layer)
+    with pytest.raises(pk.SiteError, match="layer must be a whole number or a slice, not"):
+        unchecked(pk.HeadScale, layer, 0, 0.5)
 
 
 def test_attention_scale_of_one_stack(built):

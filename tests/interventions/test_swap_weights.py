@@ -142,7 +142,53 @@ def test_swapped_weights_train_and_the_models_own_come_back() -> None:
         assert gradient is not None and gradient.any()
         optimizer.step()
     swapped = [name for name in before if ".attn." in name or ".mlp." in name]
-    assert all(torch.equal(state_of(model)[name], before[name]) for name in swapped)
+    after = state_of(model)
+    assert swapped and all(torch.equal(after[name], before[name]) for name in swapped)
+    moved = [name for name in before if name not in swapped]
+    assert not any(torch.equal(after[name], before[name]) for name in moved if "weight" in name)
+
+
+@pytest.mark.parametrize("name", ["native", "gpt2"])
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_model_converted_under_a_swap_gets_its_own_numbers_back(name, order) -> None:
+    """In GPT-2 also the fused matrix, which shares its memory only until then."""
+    model = ALL[name]().model
+    before = state_of(model)
+    items = (pk.SwapWeights("zero", ("Q", "V")), pk.SwapWeights("zero", ("V", "O"), heads=(1,)))
+    runs = [pk.attach(model, item) for item in items]
+    model.to(torch.float64, print_details=False)
+    for index in order:
+        runs[index].detach()
+    after = state_of(model)
+    assert after.keys() == before.keys()
+    for key, tensor in after.items():
+        assert torch.equal(tensor, before[key].to(tensor.dtype)), key
+
+
+@pytest.mark.parametrize("write", [1, 2, 3])
+def test_an_interruption_while_writing_is_undone(write: int, monkeypatch) -> None:
+    model = tiny_native(0)
+    before, donor = state_of(model), donor_weights(tiny_native(1), pk.SwapQK("zero").selection)
+    copy, calls = torch.Tensor.copy_, itertools.count(1)
+
+    def interrupted(self: torch.Tensor, *args: Any) -> torch.Tensor:
+        if next(calls) == write:
+            raise KeyboardInterrupt
+        return copy(self, *args)
+
+    monkeypatch.setattr(torch.Tensor, "copy_", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pk.attach(model, pk.SwapQK(donor))
+    monkeypatch.undo()
+    assert _same(model, before)
+
+
+def test_a_random_donor_costs_no_conversion_where_none_is_needed(monkeypatch) -> None:
+    """TransformerLens's own ``.to`` asks for the whole state twice for every tensor."""
+    model, calls = tiny_native(0), []
+    monkeypatch.setattr(type(model), "state_dict", lambda *_, **__: calls.append(1))
+    with pk.attach(model, pk.SwapWeights("random", ("Q",))):
+        assert not calls
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """SimplexField against its equations written out in numpy, and against published numbers."""
 
+import inspect
 import math
 from typing import Any
 
@@ -221,6 +222,10 @@ def refused(message: str, function, *args, **keywords) -> None:
     with pytest.raises(ProbekitError) as error:
         function(*args, **keywords)
     assert str(error.value) == message
+
+
+def test_config_holds_every_argument():
+    assert list(small().config) == list(inspect.signature(SimplexField).parameters)
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,32 @@ def test_saved_and_loaded_bit_for_bit(make, tmp_path):
     assert [(n, p.dtype, p.requires_grad) for n, p in loaded.named_parameters()] == trained
 
 
+def test_what_does_not_learn_stays_so(tmp_path):
+    module = field()
+    module.experts[0].gate.bias.requires_grad_(False)
+    module.alpha_logits.requires_grad_(False)
+    save_modulator(module, tmp_path)
+    frozen = {n for n, p in load_modulator(tmp_path).named_parameters() if not p.requires_grad}
+    assert frozen == {"alpha_logits", "experts.0.gate.bias"}
+
+
+@pytest.mark.parametrize(
+    ("frozen", "message"),
+    [
+        ('["geometri"]', "unknown parameter 'geometri'; valid: geometry, projection"),
+        ("[1]", "frozen is a list of parameters' names, not [1]"),
+        ('"geometry"', "frozen is a list of parameters' names, not 'geometry'"),
+    ],
+)
+def test_a_list_of_frozen_parameters_that_is_none(tmp_path, frozen, message):
+    save_modulator(lerp(learn_alpha=False), tmp_path)
+    card = tmp_path / "card.toml"
+    card.write_text(f"frozen = {frozen}\n" + card.read_text())
+    with pytest.raises(ProbekitError) as error:
+        load_modulator(tmp_path)
+    assert str(error.value).startswith(f"{card}: {message}")
+
+
 def test_what_is_written(tmp_path):
     save_modulator(field(), tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["card.toml", "weights.safetensors"]
@@ -121,7 +147,7 @@ def failure(folder: Path) -> str:
         (
             "modulator =",
             "extra = 1\nmodulator =",
-            "F/card.toml: unknown key 'extra'; valid: modulator, config",
+            "F/card.toml: unknown key 'extra'; valid: modulator, config, frozen",
         ),
         (
             'modulator = "LerpModulator"',

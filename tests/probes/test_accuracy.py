@@ -81,9 +81,61 @@ def test_positions_and_labels_that_do_not_count():
 
 
 def test_nothing_to_count():
-    ids, logits = draw(2, 1, 3)
-    result = read(pk.Accuracy("next"), (ids, logits))
-    assert result.values.isnan() and result.null.isnan() and result.rows.values.isnan().all()
+    with pytest.raises(pk.ProbekitError) as error:
+        read(pk.Accuracy("next"), draw(2, 1, 3))
+    assert str(error.value) == (
+        "Accuracy() counted no position: its targets name none with a label that has logits "
+        "(targets='next' has none at the last position, the only one that generation computes)"
+    )
+    first, empty = draw(2, 4, 3), draw(2, 1, 3)
+    both, one = read(pk.Accuracy(), first, empty), read(pk.Accuracy(), first)
+    torch.testing.assert_close(both.values, one.values)
+
+
+@pytest.mark.parametrize("probe", [pk.Accuracy, pk.LogitMargin])
+def test_logits_of_the_last_positions_only(probe):
+    ids, logits = draw(4, 6, 3)
+    last = read(probe("same"), (ids, logits[:, 4:]))
+    alone = read(probe("same", positions=(4, -1)), (ids, logits))
+    torch.testing.assert_close(last.values, alone.values)
+    torch.testing.assert_close(last.null, alone.null)
+    torch.testing.assert_close(last.rows.values, alone.rows.values, equal_nan=True)
+    following = read(probe("next"), (ids, logits[:, 4:]))
+    only = read(probe("next", positions=(4,)), (ids, logits))
+    torch.testing.assert_close(following.values, only.values)
+    table = ids.roll(1)
+    torch.testing.assert_close(
+        read(probe(table), (ids, logits[:, 4:])).values,
+        read(probe(table, positions=(4, 5)), (ids, logits)).values,
+    )
+    with pytest.raises(pk.ProbekitError, match=r"targets have shape \(4, 5\), the"):
+        read(probe(table[:, :5]), (ids, logits[:, 4:]))
+
+
+@pytest.mark.parametrize("probe", [pk.Accuracy, pk.LogitMargin])
+def test_generation_is_not_in_the_way(built, probe):
+    family = built("gpt2")
+    hf, ids = family.model.original_model, family.args[0]
+    options = {"max_new_tokens": 3, "do_sample": False, "pad_token_id": 0}
+    clean = hf.generate(ids, **options)
+    with pk.attach(family.model, probe("same"), probe(name="next")) as run:
+        assert torch.equal(hf.generate(ids, **options), clean)
+    assert run[probe("same").key].values.isfinite()
+    with pytest.raises(pk.ProbekitError, match="counted no position"):
+        run["next"]
+
+
+@pytest.mark.parametrize("item", ["accuracy", "logit margin", "lerp"])
+def test_embeddings_in_place_of_ids_are_an_error_also_after_ids(built, item):
+    family = built("gpt2")
+    module = pk.modulators.LerpModulator(d_model=32, n_layers=2, vocab=50, d_geometry=4)
+    items = {"accuracy": pk.Accuracy(), "logit margin": pk.LogitMargin(), "lerp": pk.Lerp(module)}
+    hf, ids = family.model.original_model, family.args[0]
+    embedded = hf.get_input_embeddings()(ids).detach()
+    with torch.no_grad(), pk.attach(family.model, items[item]):
+        hf(input_ids=ids)
+        with pytest.raises(pk.ProbekitError, match="token ids"):
+            hf(inputs_embeds=embedded)
 
 
 @pytest.mark.parametrize("family", ["native", "gpt2", "bert", "t5"], indirect=True)

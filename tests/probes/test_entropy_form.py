@@ -73,14 +73,12 @@ def test_inference_mode_takes_the_form_that_no_grad_takes(built, fast, edits):
 
 
 def test_the_context_is_withdrawn(built):
-    """The seam's with the forward, that of TransformerLens's own attention with the attachment."""
+    """Before the attachment ends: it holds scores, which are large."""
     for name in ("native", "gpt2"):
         points = built(name).model.hook_dict.values()
         with pk.attach(built(name).model, pk.VDI()):
             built(name).run()
-            left = [point for point in points if seam.context_of(point) is not None]
-            assert len(left) == (0 if name == "native" else 2)
-        assert all(seam.context_of(point) is None for point in points)
+            assert all(seam.context_of(point) is None for point in points)
 
 
 def test_vdi_is_differentiable_where_it_is_asked_to_be(built, normaliser, order):

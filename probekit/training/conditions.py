@@ -1,0 +1,269 @@
+"""Conditions of a homeostatic-training experiment, trained side by side for one seed.
+
+A :class:`Condition` says how one run departs from the others; :func:`train_conditions` trains all
+that share an optimizer's shape and an input layout as one :class:`~probekit.training.Stack`, on
+the same batches, logs what the write-up logs, and leaves a folder a condition. Conditions that
+differ only in terms without a gradient are one computation: it is done once, and each of them
+logs it against its own target.
+Source: "Homeostatic Crystallization", sections 4-5.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..attachment import attach
+from ..errors import RunError
+from ..hooked.load import load
+from ..hooked.model import weights
+from ..probes import VDI, Record
+from ..runs import RunDir
+from .homeostasis import Homeostasis, convergence, live_vdi, loss_terms, total
+from .kill_test import kill_test
+from .loop import train
+from .modular import modular_split, modular_tokens
+from .monitor import gaussian_entropy
+from .stack import Stack
+from .stacked_adamw import StackedAdamW, clip_stacked_grad_norm
+from .timescales import BETAS, complete_groups, published_groups
+from .trajectory import developmental_trajectory
+from .window import head_spread
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One run.
+
+    Args:
+        name: of its folder.
+        losses: what is added to the cross-entropy.
+        slow: factor of the slow group's learning rate; None is one optimizer for all (baseline).
+        layout: whether the answer is among the input tokens, as published, or not.
+        complete: whether the dual-timescale groups hold every parameter.
+    """
+
+    name: str
+    losses: Homeostasis = field(default_factory=Homeostasis)
+    slow: float | None = 0.1
+    layout: Literal["published", "leak-free"] = "published"
+    complete: bool = False
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The published optimisation, and how often to look."""
+
+    steps: int = 10_000  # optimizer steps
+    batch: int = 512  # examples a step, drawn with replacement
+    lr: float = 1e-3  # of the first block, or of all
+    weight_decay: float = 1.0  # on all optimized parameters
+    log_every: int = 100  # steps between log rows
+    monitor_every: int = 500  # steps between monitor checkpoints; kill tests at every second one
+
+    def __post_init__(self) -> None:
+        if self.monitor_every % self.log_every or self.steps < self.monitor_every:
+            raise RunError(
+                "monitor_every must be a multiple of log_every, and at most steps; given "
+                f"{self.monitor_every}, {self.log_every} and {self.steps}"
+            )
+
+
+def train_conditions(
+    folder: Path,
+    conditions: Sequence[Condition],
+    seed: int,
+    schedule: Schedule,
+    *,
+    title: str,
+    position: int,
+) -> None:
+    """Train ``conditions`` from one seed's weights, on its batches; may be killed and resumed.
+
+    ``folder`` holds the stack's checkpoint and log; each condition's own folder beside it gets
+    ``metrics.jsonl``, ``developmental_trajectory.json`` and ``summary.json``.
+
+    Raises:
+        RunError: conditions that cannot share a stack, or a folder of another run.
+    """
+    run = RunDir(folder)
+    optimisation = {f.name: getattr(schedule, f.name) for f in fields(Schedule)}
+    run.start({"conditions": [asdict(one) for one in conditions], **optimisation}, seed)
+    if run.done:
+        return
+    stacked = _Stacked(conditions, seed, schedule)
+    train(
+        run,
+        stacked.stack,
+        stacked.optimizer,
+        steps=schedule.steps,
+        update=stacked.update,
+        log=stacked.log,
+        log_every=schedule.log_every,
+        checkpoint_every=schedule.monitor_every,
+        title=title,
+        position=position,
+    )
+    for index, condition in enumerate(conditions):
+        own = RunDir(folder.parent / condition.name)
+        rows = [{"step": row["step"], **row["runs"][index]} for row in run.rows()]
+        own.start({"condition": asdict(condition), **optimisation}, seed)
+        own.write_rows(rows)
+        width = stacked.model.cfg.d_model
+        own.write_json("developmental_trajectory.json", developmental_trajectory(rows, width))
+        own.write_json("summary.json", {key: rows[-1][key] for key in ("step", "vdi_mean")})
+    run.write_json("summary.json", {"conditions": [one.name for one in conditions]})
+
+
+class _Stacked:
+    """The conditions' models in one stack, their optimizer, and what is done at each step."""
+
+    def __init__(self, conditions: Sequence[Condition], seed: int, schedule: Schedule) -> None:
+        shared = {(one.slow is None, one.layout, one.complete) for one in conditions}
+        if len(shared) != 1:
+            raise RunError("conditions of one stack share slow=None, layout and complete")
+        self.seed, self.schedule = seed, schedule
+        self.losses = [one.losses for one in conditions]
+        runs = {_algorithm(one): one for one in reversed(conditions)}
+        self.run_of = [list(runs).index(_algorithm(one)) for one in conditions]
+        self.trained = [one.losses for one in runs.values()]
+        self.live = any(one.attached for one in self.trained)
+        train_pairs, test_pairs = modular_split()
+        layout = conditions[0].layout
+        self.tokens, self.labels = modular_tokens(train_pairs, layout)
+        self.test = modular_tokens(test_pairs[:1000], layout)
+        chosen = np.random.default_rng([seed, 1]).choice(len(test_pairs), 128, replace=False)
+        self.monitored = modular_tokens(test_pairs[torch.from_numpy(chosen)], layout)[0]
+        self.model = load("grokking", seed=seed)
+        self.stack = Stack([self.model] * len(runs))
+        self.groups, groups = _groups(self.stack, list(runs.values()), schedule)
+        self.optimizer = StackedAdamW(groups, weight_decay=schedule.weight_decay)
+
+    def batch(self, step: int) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, " batch"]]:
+        # A generator a step, so that a resumed run draws what an uninterrupted one would.
+        generator = np.random.default_rng([self.seed, 0, step])
+        draw = generator.integers(0, len(self.tokens), self.schedule.batch)
+        return self.tokens[draw], self.labels[draw]
+
+    def update(self, step: int) -> None:
+        tokens, labels = self.batch(step)
+        if self.live:
+            logits, patterns = self.stack.logits_and_patterns(tokens)
+            terms = loss_terms(patterns[0], self.trained)
+            loss = total(_cross_entropy(logits, labels), terms, self.trained)
+        else:  # detached terms are constants: the published algorithm without their cost
+            loss = _cross_entropy(self.stack.logits(tokens), labels)
+        self.optimizer.zero_grad()
+        loss.sum().backward()
+        for group in self.groups:
+            clip_stacked_grad_norm([self.stack.parameters[name] for name in group], 1.0)
+        self.optimizer.step()
+
+    def log(self, step: int) -> dict[str, Any]:
+        """A row with one sub-row a run."""
+        tokens, labels = self.batch(step)
+        monitor = step % self.schedule.monitor_every == 0
+        with torch.set_grad_enabled(monitor):
+            logits, patterns = self.stack.logits_and_patterns(tokens)
+            task = _cross_entropy(logits, labels)[self.run_of]
+            pattern = patterns[0][self.run_of]
+            terms = {"task": task, **loss_terms(pattern, self.losses)}
+        right = self.stack.logits(self.test[0]).argmax(-1) == self.test[1]
+        accuracy = right.double().mean(-1)[self.run_of]
+        vdi, by_row = live_vdi(pattern.detach()), live_vdi(pattern.detach(), "visible")
+        norms = self._gradients(pattern, terms) if monitor else {}
+        monitored = [self._monitor(run, step) for run in range(len(self.stack))]
+        runs = []
+        for index, run in enumerate(self.run_of):
+            row: dict[str, Any] = {
+                "vdi": vdi[index],
+                "vdi_mean": vdi[index].mean(),
+                "vdi_spread": head_spread(vdi[index], sample=True),
+                "vdi_visible": by_row[index],
+                "test_accuracy": accuracy[index],
+                "losses": {name: values[index].detach() for name, values in terms.items()},
+                **{kind: {n: v[index] for n, v in each.items()} for kind, each in norms.items()},
+            }
+            runs.append({**row, **monitored[run]})
+        return {"step": step, "runs": runs}
+
+    @torch.enable_grad()
+    def _gradients(
+        self, pattern: Float[Tensor, "condition batch head query key"], terms: dict[str, Tensor]
+    ) -> dict[str, dict[str, Tensor]]:
+        """Norms of each term's gradient: as it is in the loss, and if patterns were attached."""
+        vdi = torch.stack(
+            [live_vdi(p, one.rows) for p, one in zip(pattern, self.losses, strict=True)]
+        )
+        targets = vdi.new_tensor([one.target for one in self.losses])
+        live = {"convergence": convergence(vdi), "set_point": (vdi.mean(-1) - targets) ** 2}
+        return {
+            "gradient_norms": {name: self._norm(values) for name, values in terms.items()},
+            "attached_gradient_norms": {name: self._norm(values) for name, values in live.items()},
+        }
+
+    def _norm(self, term: Float[Tensor, " condition"]) -> Float[Tensor, " condition"]:
+        """Of the gradient with respect to all parameters; 0 where there is no gradient."""
+        parameters = list(self.stack.parameters.values())
+        norms = torch.zeros(len(term))
+        for index, one in enumerate(term if term.requires_grad else ()):
+            gradients = torch.autograd.grad(one, parameters, retain_graph=True, allow_unused=True)
+            squares = [gradient.square().sum() for gradient in gradients if gradient is not None]
+            norms[index] = torch.stack(squares).sum().sqrt() if squares else 0.0
+        return norms
+
+    def _monitor(self, run: int, step: int) -> dict[str, Any]:
+        """What only the hooked model can tell: the monitor's VDI, rows, kill tests."""
+        every = self.schedule.monitor_every
+        self.stack.copy_to(run, self.model)
+        probes = [VDI(), Record("0.pattern"), Record("0.resid_post", name="resid")]
+        with torch.no_grad(), attach(self.model, *probes) as seen:
+            self.model(self.monitored)
+        vdi = seen["vdi"]
+        row: dict[str, Any] = {"monitor_vdi": vdi.values[0]}
+        if step % every == 0:
+            row["vdi_by_query"] = vdi.rows.values[0] if vdi.rows else None
+            row["gaussian_entropy"] = gaussian_entropy(seen["resid"].values.flatten(0, 1))
+            row["pattern"] = seen["record"].values[0]
+            row["norms"] = {
+                name: weights(self.model)[f"layers.0.attn.{name}.weight"].norm() for name in "qkvo"
+            }
+        if step % (2 * every) == every:
+            row["kill_test"] = kill_test(self.model, self.monitored)
+        return row
+
+
+def _algorithm(condition: Condition) -> tuple[float | None, Homeostasis | None]:
+    """What tells one run's parameters from another's: terms without a gradient do not."""
+    return condition.slow, condition.losses if condition.losses.attached else None
+
+
+def _cross_entropy(
+    logits: Float[Tensor, "run batch d_vocab"], labels: Int[Tensor, " batch"]
+) -> Float[Tensor, " run"]:
+    """The mean over the batch, a run each."""
+    runs, batch, _ = logits.shape
+    each = F.cross_entropy(logits.flatten(0, 1), labels.repeat(runs), reduction="none")
+    return each.view(runs, batch).mean(-1)
+
+
+def _groups(
+    stack: Stack, conditions: Sequence[Condition], schedule: Schedule
+) -> tuple[list[list[str]], list[dict[str, Any]]]:
+    """Names that are clipped together, and the optimizer's groups."""
+    names = list(stack.parameters)
+    if conditions[0].slow is None:
+        return [names], [{"params": list(stack.parameters.values()), "lr": schedule.lr}]
+    split = complete_groups(names) if conditions[0].complete else published_groups(names)
+    slow = schedule.lr * torch.tensor([one.slow for one in conditions])
+    groups = [
+        {"params": [stack.parameters[name] for name in split[kind]], "lr": lr, "betas": betas}
+        for kind, lr, betas in zip(("fast", "slow"), (schedule.lr, slow), BETAS, strict=True)
+    ]
+    return [split["fast"], split["slow"]], groups

@@ -12,7 +12,7 @@ Expected: as published, dual, explicit and intentional are one algorithm and end
 between 0.42 and 0.50; gradient norms of the terms are exactly 0; windows are found only where two
 scalars cross by chance, none persists. Kill tests against a fresh baseline read exactly 0.
 
-Time on two cores: quick 5 minutes.
+Time on two cores: quick 6 minutes.
 
 Source: "Homeostatic Crystallization in Transformers", phase 2 (section 5).
 """

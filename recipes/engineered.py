@@ -25,91 +25,52 @@ from typing import Any
 import numpy as np
 
 import probekit.recipes
-from probekit.claims import Claim, decide
-from probekit.console import print_rows
+from probekit.claims import Claim
 from probekit.entropy import one_hot_last_row_vdi
-from probekit.report import Report
-from probekit.training import END_BELOW, Condition, ConditionRun, Homeostasis, Schedule, t_interval
-from probekit.training.experiment import (
-    Experiment,
-    Results,
-    Unit,
-    final_values,
-    gradient_rows,
-)
-from probekit.training.pictures import gradient_figure, trajectory_figure, window_figure
+from probekit.experiment_report import present_experiment
+from probekit.training import END_BELOW, Condition, ConditionRun, t_interval, two_arms
+from probekit.training.experiment import Experiment, ExperimentConfig, Results, final_values
+from probekit.training.pictures import window_figure
 
 NAME = "engineered"
 LENGTH = 6
 WRITE_UP = "Homeostatic Crystallization, phase 2"
+TARGET = 0.61
 
 
 @dataclass(frozen=True)
-class Config(Schedule):
+class Config(ExperimentConfig):
     """The published optimisation; the slow group has 0.1 or 0.05 of the learning rate."""
-
-    seeds: tuple[int, ...] = (0, 1, 2)  # each trains every condition in both arms
 
     @classmethod
     def quick(cls) -> "Config":
         return cls(steps=2_500)
 
-    @classmethod
-    def paper(cls) -> "Config":
-        return cls()
+
+def treatment(
+    name: str, compensation: float, convergence: float, set_point: float, slow: float = 0.1
+) -> tuple[Condition, Condition]:
+    """An engineered condition: the weights of the terms, in both arms."""
+    return two_arms(
+        name,
+        slow=slow,
+        compensation=compensation,
+        convergence=convergence,
+        set_point=set_point,
+        target=TARGET,
+    )
 
 
-#: weights of the terms (compensation, convergence, set-point), and the slow group's factor
-TREATMENTS = {
-    "dual": ((0.5, 0.0, 0.0), 0.1),
-    "explicit": ((0.5, 0.3, 0.0), 0.1),
-    "intentional": ((0.5, 0.3, 0.2), 0.1),
-    "early": ((1.0, 0.5, 0.3), 0.05),
-}
-TARGET = 0.61
-
-
-def treated(corrected: bool) -> list[Condition]:
-    """The four engineered conditions of an arm."""
-    rest: dict[str, Any] = {"attached": True, "rows": "visible"} if corrected else {}
-    return [
-        Condition(
-            f"corrected-{name}" if corrected else name,
-            Homeostasis(conv, set_, comp, TARGET, **rest),
-            slow=slow,
-            layout="leak-free" if corrected else "published",
-            complete=corrected,
-        )
-        for name, ((comp, conv, set_), slow) in TREATMENTS.items()
-    ]
-
-
-BASELINE = Condition("corrected-baseline", slow=None, layout="leak-free", complete=True)
 EXPERIMENT = Experiment(
-    {
-        "published": treated(corrected=False),
-        "corrected": treated(corrected=True),
-        "baseline": [Condition("baseline", slow=None)],
-        "corrected-baseline": [BASELINE],
-    }
+    [
+        two_arms("baseline", slow=None),
+        treatment("dual", 0.5, 0.0, 0.0),
+        treatment("explicit", 0.5, 0.3, 0.0),
+        treatment("intentional", 0.5, 0.3, 0.2),
+        treatment("early", 1.0, 0.5, 0.3, slow=0.05),
+    ]
 )
-PUBLISHED = ("baseline", *TREATMENTS)
-TITLES = {
-    **{name: name for name in PUBLISHED},
-    **{f"corrected-{name}": f"corrected {name}" for name in PUBLISHED},
-}
-
-
-def units(config: Config) -> list[Unit]:
-    return EXPERIMENT.units(config.seeds)
-
-
-def run_unit(config: Config, unit: Unit, run_dir: Path, position: int) -> None:
-    EXPERIMENT.run(unit, run_dir, config, position)
-
-
-def collect(config: Config, run_dir: Path) -> Results:
-    return EXPERIMENT.collect(config.seeds, run_dir)
+units, run_unit, collect = EXPERIMENT.units, EXPERIMENT.run_unit, EXPERIMENT.collect
 
 
 def shortest_window(results: Results, names: tuple[str, ...]) -> list[float]:
@@ -117,6 +78,12 @@ def shortest_window(results: Results, names: tuple[str, ...]) -> list[float]:
     found = [run.trajectory["windows"]["in_training"] for name in names for run in results[name]]
     durations = [window["end"] - window["start"] for window in found if window]
     return [float(min(durations, default=math.nan))]
+
+
+def treated_finals(results: Results) -> list[float]:
+    """A mean over seeds for each engineered condition as published."""
+    treated = EXPERIMENT.names("published")[1:]
+    return list(final_values(results, treated, "published").mean(0))
 
 
 CLAIMS = [
@@ -127,8 +94,8 @@ CLAIMS = [
         "shortest window over seeds)",
         published=(0.0, 800.0),
         tolerance=0.0,
-        measure=lambda results: shortest_window(results, ("explicit", "early")),
-        null=lambda results: shortest_window(results, ("dual",)),
+        measure=lambda results: shortest_window(results, ("published-explicit", "published-early")),
+        null=lambda results: shortest_window(results, ("published-dual",)),
         control="the same detector where there is no convergence loss: two scalars crossing",
     ),
     Claim(
@@ -137,7 +104,7 @@ CLAIMS = [
         "under two timescales VDI ends between 0.42 and 0.50 (mean over seeds, each condition)",
         published=(0.42, 0.50),
         tolerance=0.0,
-        measure=lambda results: list(final_values(results, list(TREATMENTS), "vdi").mean(0)),
+        measure=lambda results: treated_finals(results),
         null=lambda results: [one_hot_last_row_vdi(LENGTH)],
         control="the last row attends to one token, the others uniformly: ln(5!)/(6 ln 6)",
     ),
@@ -152,7 +119,7 @@ def condition_row(config: Config, name: str, runs: list[ConditionRun]) -> dict[s
     kills = [run.trajectory["kill_tests"][-1] for run in runs if run.trajectory["kill_tests"]]
     chance = [run.chance_rate(config.steps // 2, config.steps) for run in runs]
     return {
-        "condition": TITLES[name],
+        "condition": name,
         "final VDI": float(finals.mean()),
         "95 % interval": f"{low:.3f} to {high:.3f}",
         "VDI / ln(visible)": float(np.mean([run.final("vdi_visible") for run in runs])),
@@ -173,47 +140,32 @@ def one_algorithm(results: Results) -> float:
     """The largest difference of VDI between dual, explicit and intentional, at any log row."""
     series = [
         np.array([run.series("vdi")[1] for run in results[name]])
-        for name in ("dual", "explicit", "intentional")
+        for name in ("published-dual", "published-explicit", "published-intentional")
     ]
     return float(max(np.abs(other - series[0]).max() for other in series[1:]))
 
 
 def present(config: Config, results: Results, run_dir: Path) -> None:
-    """Draw the figures, print the gradient check, write ``report.html``."""
-    gradients = gradient_rows(results, TITLES)
-    rows = [condition_row(config, name, runs) for name, runs in results.items()]
-    print_rows("gradient check: the largest norm of each loss term's gradient", gradients)
-    print_rows("conditions", rows)
-    report = Report("Engineered crystallization, and what the losses could do")
-    report.text(__doc__ or "").table([decide(claim, results) for claim in CLAIMS])
-    report.table(rows)
-    report.text(
-        "Largest difference between dual, explicit and intentional as published, at any log row: "
-        f"{one_algorithm(results):.3g}. They are one algorithm."
-    )
-    report.table(gradients)
-    published = {name: results[name] for name in PUBLISHED}
-    corrected = {f"corrected-{name}": results[f"corrected-{name}"] for name in PUBLISHED}
-    figures = {
-        "published": (
-            trajectory_figure(published, TITLES),
-            "As published: VDI per head over training, seeds by colour.",
-        ),
-        "corrected": (
-            trajectory_figure(corrected, TITLES, "vdi_visible"),
-            "Corrected: VDI normalised by the keys that each row may see.",
-        ),
-        "gradients": (
-            gradient_figure({**published, **corrected}, TITLES),
-            "Largest gradient norm of each loss term: 0 where the patterns were detached.",
-        ),
-        "windows": (
-            window_figure(published, TITLES, END_BELOW),
-            "Spread over heads; a window is where it dips below the threshold, if only once.",
-        ),
+    """Print the conditions and the gradient check, draw the figures, write ``report.html``."""
+    published = {name: results[name] for name in EXPERIMENT.names("published")}
+    caption = "Spread over heads; a window is where it dips below the threshold, if only once."
+    alike = {
+        "compared": "dual, explicit and intentional as published",
+        "largest difference of VDI at any log row": one_algorithm(results),
     }
-    report.figures(figures, run_dir)
-    report.save(run_dir / "report.html")
+    present_experiment(
+        "Engineered crystallization, and what the losses could do",
+        __doc__ or "",
+        CLAIMS,
+        EXPERIMENT,
+        results,
+        run_dir,
+        tables={
+            "conditions": [condition_row(config, name, runs) for name, runs in results.items()],
+            "are they different algorithms?": [alike],
+        },
+        figures={"windows": (window_figure(published, END_BELOW), caption)},
+    )
 
 
 if __name__ == "__main__":

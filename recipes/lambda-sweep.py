@@ -20,20 +20,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import probekit.recipes
-from probekit.claims import Claim, decide
-from probekit.console import print_rows
-from probekit.report import Report
-from probekit.training import Condition, Homeostasis, Schedule, target_slope
+from probekit.claims import Claim
+from probekit.experiment_report import present_experiment
+from probekit.training import target_slope, two_arms
 from probekit.training.experiment import (
+    ARMS,
     Experiment,
+    ExperimentConfig,
     Results,
-    Unit,
     final_values,
-    gradient_rows,
     slope_row,
     without_gradient,
 )
-from probekit.training.pictures import gradient_figure, trajectory_figure
 
 NAME = "lambda-sweep"
 WRITE_UP = "Homeostatic Crystallization, controller strength"
@@ -42,57 +40,37 @@ TARGET = 0.65
 
 
 @dataclass(frozen=True)
-class Config(Schedule):
+class Config(ExperimentConfig):
     """The published optimisation; the slow group has a tenth of the learning rate."""
-
-    seeds: tuple[int, ...] = (0, 1, 2)  # each trains both arms
 
     @classmethod
     def quick(cls) -> "Config":
         return cls(steps=1_500, seeds=(0, 1))
 
-    @classmethod
-    def paper(cls) -> "Config":
-        return cls()
 
-
-def condition(weight: float, corrected: bool) -> Condition:
-    """One weight of the set-point; the other terms as published."""
-    return Condition(
-        f"{'corrected' if corrected else 'published'}-{weight:.1f}",
-        Homeostasis(
+#: The other terms as published.
+EXPERIMENT = Experiment(
+    [
+        two_arms(
+            f"weight-{weight:.1f}",
+            compensation=0.5,
             convergence=0.3,
             set_point=weight,
-            compensation=0.5,
             target=TARGET,
-            attached=corrected,
-            rows="visible" if corrected else "length",
-        ),
-        layout="leak-free" if corrected else "published",
-        complete=corrected,
-    )
-
-
-EXPERIMENT = Experiment(
-    {
-        "published": [condition(weight, corrected=False) for weight in WEIGHTS],
-        "corrected": [condition(weight, corrected=True) for weight in WEIGHTS],
-    }
+        )
+        for weight in WEIGHTS
+    ]
 )
-NAMES = {arm: [one.name for one in stack] for arm, stack in EXPERIMENT.stacks.items()}
-TITLES = {name: name.replace("-", ", weight ") for names in NAMES.values() for name in names}
+units, run_unit, collect = EXPERIMENT.units, EXPERIMENT.run_unit, EXPERIMENT.collect
 
 
-def units(config: Config) -> list[Unit]:
-    return EXPERIMENT.units(config.seeds)
+def published_slope(results: Results) -> list[float]:
+    finals = final_values(results, EXPERIMENT.names("published"), "published")
+    return [target_slope(WEIGHTS, finals).mean]
 
 
-def run_unit(config: Config, unit: Unit, run_dir: Path, position: int) -> None:
-    EXPERIMENT.run(unit, run_dir, config, position)
-
-
-def collect(config: Config, run_dir: Path) -> Results:
-    return EXPERIMENT.collect(config.seeds, run_dir)
+def slope_without_gradient(results: Results) -> list[float]:
+    return [0.0 if without_gradient(results, EXPERIMENT.names("published")) else math.nan]
 
 
 CLAIMS = [
@@ -102,40 +80,26 @@ CLAIMS = [
         "a larger weight of the set-point does not move VDI (slope of final VDI on the weight)",
         published=0.0,
         tolerance=0.15,
-        measure=lambda results: [
-            target_slope(WEIGHTS, final_values(results, NAMES["published"], "vdi")).mean
-        ],
-        null=lambda results: [0.0 if without_gradient(results, NAMES["published"]) else math.nan],
+        measure=published_slope,
+        null=slope_without_gradient,
         control="slope 0, if no set-point or convergence term had a gradient at any checkpoint",
     ),
 ]
 
 
 def present(config: Config, results: Results, run_dir: Path) -> None:
-    """Draw the figures, print the gradient check and the slopes, write ``report.html``."""
-    arms = [
-        slope_row("published", WEIGHTS, results, NAMES["published"], "vdi"),
-        slope_row("corrected", WEIGHTS, results, NAMES["corrected"], "vdi_visible"),
-    ]
-    gradients = gradient_rows(results, TITLES)
-    print_rows("gradient check: the largest norm of each loss term's gradient", gradients)
-    print_rows(f"does a larger weight bring final VDI to {TARGET}?", arms)
-    report = Report("How strong must a controller of attention entropy be?")
-    report.text(__doc__ or "").table([decide(claim, results) for claim in CLAIMS])
-    report.table(arms).table(gradients)
-    figures = {
-        arm: (
-            trajectory_figure({name: results[name] for name in names}, TITLES, key),
-            f"{arm.capitalize()}: VDI per head over training, seeds by colour.",
-        )
-        for (arm, names), key in zip(NAMES.items(), ("vdi", "vdi_visible"), strict=True)
-    }
-    figures["gradients"] = (
-        gradient_figure(results, TITLES),
-        "Largest gradient norm of each loss term: 0 where the patterns were detached.",
+    """Print the slopes and the gradient check, draw the figures, write ``report.html``."""
+    slopes = [slope_row(arm, WEIGHTS, results, EXPERIMENT.names(arm)) for arm in ARMS]
+    present_experiment(
+        "How strong must a controller of attention entropy be?",
+        __doc__ or "",
+        CLAIMS,
+        EXPERIMENT,
+        results,
+        run_dir,
+        tables={f"does a larger weight bring final VDI to {TARGET}?": slopes},
+        figures={},
     )
-    report.figures(figures, run_dir)
-    report.save(run_dir / "report.html")
 
 
 if __name__ == "__main__":

@@ -18,80 +18,45 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import probekit.recipes
-from probekit.claims import Claim, decide
-from probekit.console import print_rows
+from probekit.claims import Claim
 from probekit.entropy import one_hot_last_row_vdi
-from probekit.report import Report
-from probekit.training import Condition, Homeostasis, Schedule
+from probekit.experiment_report import present_experiment
+from probekit.training import two_arms
 from probekit.training.experiment import (
+    ARMS,
     Experiment,
+    ExperimentConfig,
     Results,
-    Unit,
     final_values,
-    gradient_rows,
     slope_row,
 )
-from probekit.training.pictures import gradient_figure, trajectory_figure
 
 NAME = "timescale-ablation"
+LENGTH = 6
 WRITE_UP = "Homeostatic Crystallization, timescale ablation (planned)"
 FACTORS = (0.01, 0.05, 0.1, 0.5)
-TARGET = 0.65
+#: The terms as published.
+LOSSES = {"compensation": 0.5, "convergence": 0.3, "set_point": 0.2, "target": 0.65}
 
 
 @dataclass(frozen=True)
-class Config(Schedule):
+class Config(ExperimentConfig):
     """The published optimisation; the slow group's learning rate is swept."""
-
-    seeds: tuple[int, ...] = (0, 1, 2)  # each trains both arms
 
     @classmethod
     def quick(cls) -> "Config":
         return cls(steps=1_500, seeds=(0, 1))
 
-    @classmethod
-    def paper(cls) -> "Config":
-        return cls()
-
-
-def condition(factor: float, corrected: bool) -> Condition:
-    """One slow learning rate; the terms as published."""
-    return Condition(
-        f"{'corrected' if corrected else 'published'}-{factor:.2f}",
-        Homeostasis(
-            convergence=0.3,
-            set_point=0.2,
-            compensation=0.5,
-            target=TARGET,
-            attached=corrected,
-            rows="visible" if corrected else "length",
-        ),
-        slow=factor,
-        layout="leak-free" if corrected else "published",
-        complete=corrected,
-    )
-
 
 EXPERIMENT = Experiment(
-    {
-        "published": [condition(factor, corrected=False) for factor in FACTORS],
-        "corrected": [condition(factor, corrected=True) for factor in FACTORS],
-    }
+    [two_arms(f"slow-{factor:.2f}", slow=factor, **LOSSES) for factor in FACTORS]
 )
-NAMES = {arm: [one.name for one in stack] for arm, stack in EXPERIMENT.stacks.items()}
-TITLES = {name: name.replace("-", ", slow factor ") for names in NAMES.values() for name in names}
+units, run_unit, collect = EXPERIMENT.units, EXPERIMENT.run_unit, EXPERIMENT.collect
 
 
-def units(config: Config) -> list[Unit]:
-    return EXPERIMENT.units(config.seeds)
-
-
-def run_unit(config: Config, unit: Unit, run_dir: Path, position: int) -> None:
-    EXPERIMENT.run(unit, run_dir, config, position)
-
-
-def collect(config: Config, run_dir: Path) -> Results:
-    return EXPERIMENT.collect(config.seeds, run_dir)
+def published_finals(results: Results) -> list[float]:
+    """A mean over seeds for each factor."""
+    return list(final_values(results, EXPERIMENT.names("published"), "published").mean(0))
 
 
 CLAIMS = [
@@ -101,38 +66,26 @@ CLAIMS = [
         "VDI ends between 0.42 and 0.50 at every slow learning rate (means over seeds)",
         published=(0.42, 0.50),
         tolerance=0.0,
-        measure=lambda results: list(final_values(results, NAMES["published"], "vdi").mean(0)),
-        null=lambda results: [one_hot_last_row_vdi(6)],
+        measure=published_finals,
+        null=lambda results: [one_hot_last_row_vdi(LENGTH)],
         control="the last row attends to one token, the others uniformly: ln(5!)/(6 ln 6)",
     ),
 ]
 
 
 def present(config: Config, results: Results, run_dir: Path) -> None:
-    """Draw the figures, print the gradient check and the slopes, write ``report.html``."""
-    arms = [
-        slope_row("published", FACTORS, results, NAMES["published"], "vdi"),
-        slope_row("corrected", FACTORS, results, NAMES["corrected"], "vdi_visible"),
-    ]
-    gradients = gradient_rows(results, TITLES)
-    print_rows("gradient check: the largest norm of each loss term's gradient", gradients)
-    print_rows("does the slow learning rate move final VDI?", arms)
-    report = Report("Does the second timescale set where attention entropy ends?")
-    report.text(__doc__ or "").table([decide(claim, results) for claim in CLAIMS])
-    report.table(arms).table(gradients)
-    figures = {
-        arm: (
-            trajectory_figure({name: results[name] for name in names}, TITLES, key),
-            f"{arm.capitalize()}: VDI per head over training, seeds by colour.",
-        )
-        for (arm, names), key in zip(NAMES.items(), ("vdi", "vdi_visible"), strict=True)
-    }
-    figures["gradients"] = (
-        gradient_figure(results, TITLES),
-        "Largest gradient norm of each loss term: 0 where the patterns were detached.",
+    """Print the slopes and the gradient check, draw the figures, write ``report.html``."""
+    slopes = [slope_row(arm, FACTORS, results, EXPERIMENT.names(arm)) for arm in ARMS]
+    present_experiment(
+        "Does the second timescale set where attention entropy ends?",
+        __doc__ or "",
+        CLAIMS,
+        EXPERIMENT,
+        results,
+        run_dir,
+        tables={"does the slow learning rate move final VDI?": slopes},
+        figures={},
     )
-    report.figures(figures, run_dir)
-    report.save(run_dir / "report.html")
 
 
 if __name__ == "__main__":

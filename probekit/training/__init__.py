@@ -4,6 +4,7 @@ from .condition_runs import ConditionRun as ConditionRun
 from .conditions import Condition as Condition
 from .conditions import Schedule as Schedule
 from .conditions import train_conditions as train_conditions
+from .conditions import two_arms as two_arms
 from .homeostasis import Homeostasis as Homeostasis
 from .homeostasis import compensation as compensation
 from .homeostasis import convergence as convergence

@@ -56,6 +56,29 @@ class Condition:
     complete: bool = False
 
 
+def two_arms(
+    name: str, *, slow: float | None = 0.1, **losses: float
+) -> tuple[Condition, Condition]:
+    """A condition as published and corrected, ``published-<name>`` and ``corrected-<name>``.
+
+    Corrected: live patterns, rows normalised by the keys that they may see, the answer not among
+    the input tokens, and every parameter in an optimizer.
+
+    Args:
+        losses: weights and target, fields of :class:`Homeostasis`.
+    """
+    return (
+        Condition(f"published-{name}", Homeostasis(**losses), slow),  # type: ignore[arg-type]
+        Condition(
+            f"corrected-{name}",
+            Homeostasis(**losses, attached=True, rows="visible"),  # type: ignore[arg-type]
+            slow,
+            layout="leak-free",
+            complete=True,
+        ),
+    )
+
+
 @dataclass(frozen=True)
 class Schedule:
     """The published optimisation, and how often to look."""

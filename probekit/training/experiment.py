@@ -3,7 +3,7 @@
 A recipe names the conditions and the claims; this is what all of them do in between.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,68 +17,90 @@ from .outcome import classify_outcome, saturation_of_targets, target_slope
 #: (stack, seed): what one process trains side by side
 Unit = tuple[str, int]
 Results = dict[str, list[ConditionRun]]
+#: The arms, and which VDI is read in each: normalised as its losses normalise.
+ARMS = {"published": "vdi", "corrected": "vdi_visible"}
+
+
+@dataclass(frozen=True)
+class ExperimentConfig(Schedule):
+    """A schedule and its seeds: what the recipes' configs have in common."""
+
+    seeds: tuple[int, ...] = (0, 1, 2)  # each trains every condition in both arms
+
+    @classmethod
+    def paper(cls) -> "ExperimentConfig":
+        """All seeds, all steps."""
+        return cls()
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """Stacks of conditions by name; the conditions of a stack train side by side."""
+    """Conditions in two arms (:func:`two_arms`); those with two timescales train side by side."""
 
-    stacks: Mapping[str, Sequence[Condition]]
+    pairs: Sequence[tuple[Condition, Condition]]
 
-    def units(self, seeds: Sequence[int]) -> list[Unit]:
+    @property
+    def stacks(self) -> dict[str, list[Condition]]:
+        """The conditions that train side by side: of an arm, and of one optimizer's shape."""
+        stacks: dict[str, list[Condition]] = {}
+        for arm, conditions in zip(ARMS, zip(*self.pairs, strict=True), strict=True):
+            for one in conditions:
+                name = arm if one.slow is not None else one.name
+                stacks.setdefault(name, []).append(one)
+        return stacks
+
+    def names(self, arm: str) -> list[str]:
+        """The names of an arm's conditions."""
+        return [pair[list(ARMS).index(arm)].name for pair in self.pairs]
+
+    def units(self, config: ExperimentConfig) -> list[Unit]:
         """A stack of one seed each."""
-        return [(stack, seed) for stack in self.stacks for seed in seeds]
+        return [(stack, seed) for stack in self.stacks for seed in config.seeds]
 
-    def run(self, unit: Unit, run_dir: Path, schedule: Schedule, position: int) -> None:
+    def run_unit(self, config: ExperimentConfig, unit: Unit, run_dir: Path, position: int) -> None:
         """Train one unit; goes on from its last checkpoint."""
         stack, seed = unit
         train_conditions(
             run_dir / f"seed{seed}" / f"{stack}-stack",
             self.stacks[stack],
             seed,
-            schedule,
+            config,
             title=f"{stack}, seed {seed}",
             position=position,
         )
 
-    def collect(self, seeds: Sequence[int], run_dir: Path) -> Results:
+    def collect(self, config: ExperimentConfig, run_dir: Path) -> Results:
         """Every condition's runs, one a seed.
 
         Raises:
             RunError: a run is missing or damaged.
         """
         return {
-            condition.name: [
-                ConditionRun.read(run_dir / f"seed{seed}" / condition.name) for seed in seeds
-            ]
-            for conditions in self.stacks.values()
-            for condition in conditions
+            name: [ConditionRun.read(run_dir / f"seed{seed}" / name) for seed in config.seeds]
+            for arm in ARMS
+            for name in self.names(arm)
         }
 
 
-def final_values(
-    results: Results, names: Sequence[str], key: str, *, early_stop: bool = True
-) -> np.ndarray:
-    """Final values ``[seed, condition]``."""
-    columns = [[run.final(key, early_stop=early_stop) for run in results[n]] for n in names]
-    return np.array(columns).T
+def final_values(results: Results, names: Sequence[str], arm: str) -> np.ndarray:
+    """Final values ``[seed, condition]``, as the arm reads VDI."""
+    return np.array([[run.final(ARMS[arm]) for run in results[name]] for name in names]).T
 
 
 def slope_row(
-    title: str, values: Sequence[float], results: Results, names: Sequence[str], key: str
+    arm: str, values: Sequence[float], results: Results, names: Sequence[str]
 ) -> dict[str, Any]:
-    """How final VDI depends on a swept number: the slope, its interval, and its null.
+    """How an arm's final VDI depends on a swept number: the slope, its interval, and its null.
 
     Args:
         values: the swept numbers, ascending.
         names: the condition of each.
-        key: which VDI, ``"vdi"`` or ``"vdi_visible"``.
     """
-    finals = final_values(results, names, key)
+    finals = final_values(results, names, arm)
     slope = target_slope(values, finals)
     accuracy = [run.rows[-1]["test_accuracy"] for name in names for run in results[name]]
     return {
-        "arm": title,
+        "arm": arm,
         "final VDI": ", ".join(f"{value:.3f}" for value in finals.mean(0)),
         "slope": slope.mean,
         "95 % interval": f"{slope.interval[0]:.3f} to {slope.interval[1]:.3f}",
@@ -89,36 +111,31 @@ def slope_row(
 
 
 def target_row(
-    title: str,
-    targets: Sequence[float],
-    results: Results,
-    names: Sequence[str],
-    control: str,
-    key: str,
+    arm: str, targets: Sequence[float], results: Results, names: Sequence[str], control: str
 ) -> dict[str, Any]:
     """:func:`slope_row` on targets, with the saturation and the outcome by rules.
 
     Args:
         control: the condition without the terms.
     """
-    finals, untreated = final_values(results, names, key), final_values(results, [control], key)
-    tails = np.array([[run.tail(key) for run in results[name]] for name in names]).T
+    finals, untreated = (final_values(results, each, arm) for each in (names, [control]))
+    tails = np.array([[run.tail(ARMS[arm]) for run in results[name]] for name in names]).T
     return {
-        **slope_row(title, targets, results, names, key),
+        **slope_row(arm, targets, results, names),
         "high / low": saturation_of_targets(targets, finals),
         "without terms": float(untreated.mean()),
         "outcome": classify_outcome(targets, finals, tails, untreated[:, 0]),
     }
 
 
-def gradient_rows(results: Results, titles: Mapping[str, str]) -> list[dict[str, Any]]:
+def gradient_rows(results: Results) -> list[dict[str, Any]]:
     """The gradient check: each term's largest norm over seeds and checkpoints, a row a condition.
 
     First as the term stood in the loss, then what it would have been on attached patterns.
     """
     rows: list[dict[str, Any]] = []
-    for name, title in titles.items():
-        row: dict[str, Any] = {"condition": title}
+    for name in results:
+        row: dict[str, Any] = {"condition": name}
         for term in ("task", "convergence", "set_point"):
             row[f"|grad {term}|"] = max(run.largest_gradient(term) for run in results[name])
         for term in ("convergence", "set_point"):

@@ -15,7 +15,7 @@ Runs = Mapping[str, Sequence[ConditionRun]]
 _LENGTH = 6
 
 
-def trajectory_figure(runs: Runs, titles: Mapping[str, str], key: str = "vdi") -> Figure:
+def trajectory_figure(runs: Runs, key: str = "vdi") -> Figure:
     """VDI per head over training, a panel a condition, seeds by colour, with both nulls.
 
     ``key="vdi"`` is normalised by ln T, ``"vdi_visible"`` by the keys that a row may see.
@@ -36,7 +36,7 @@ def trajectory_figure(runs: Runs, titles: Mapping[str, str], key: str = "vdi") -
         if key == "vdi":
             last = one_hot_last_row_vdi(_LENGTH)
             axis.axhline(last, color="k", ls=":", lw=1, label="last row one-hot")
-        axis.set_title(titles[name], fontsize=9)
+        axis.set_title(name, fontsize=9)
         axis.set_xlabel("step", fontsize=8)
     for axis in grid[:, 0]:
         axis.set_ylabel("VDI / ln T" if key == "vdi" else "VDI / ln(visible)", fontsize=8)
@@ -73,7 +73,7 @@ def target_figure(
     return figure
 
 
-def gradient_figure(runs: Runs, titles: Mapping[str, str]) -> Figure:
+def gradient_figure(runs: Runs) -> Figure:
     """Largest gradient norm of each loss term: in the loss as it ran, and if it were attached."""
     terms = ("task", "convergence", "set_point")
     bars = [(term, "gradient_norms") for term in terms]
@@ -91,7 +91,7 @@ def gradient_figure(runs: Runs, titles: Mapping[str, str]) -> Figure:
         drawn = axis.bar(where, heights, width, label=label, hatch=hatch, alpha=0.85)
         labels = ["0" if height == 0 else "" for height in heights]
         axis.bar_label(drawn, labels=labels, fontsize=8)
-    axis.set_xticks(range(len(runs)), [titles[name] for name in runs], fontsize=8, rotation=15)
+    axis.set_xticks(range(len(runs)), list(runs), fontsize=8, rotation=15)
     axis.set_yscale("symlog", linthresh=1e-3)
     axis.set_ylabel("largest gradient norm")
     axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
@@ -99,7 +99,7 @@ def gradient_figure(runs: Runs, titles: Mapping[str, str]) -> Figure:
     return figure
 
 
-def window_figure(runs: Runs, titles: Mapping[str, str], below: float) -> Figure:
+def window_figure(runs: Runs, below: float) -> Figure:
     """Spread over heads through training, and where each run dips below the window's threshold."""
     figure, axes = plt.subplots(
         len(runs), 1, figsize=(7, 1.5 * len(runs) + 0.6), sharex=True, sharey=True, squeeze=False
@@ -116,7 +116,7 @@ def window_figure(runs: Runs, titles: Mapping[str, str], below: float) -> Figure
                 axis.axvspan(window["start"], window["end"], color=f"C{color}", alpha=0.2)
         axis.axhline(below, color="k", ls="--", lw=1)
         axis.set_ylabel("spread", fontsize=8)
-        axis.set_title(titles[name], fontsize=9)
+        axis.set_title(name, fontsize=9)
     axes[-1, 0].set_xlabel("step; triangles: below the threshold, shaded: a window that persists")
     figure.tight_layout()
     return figure

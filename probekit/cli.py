@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional
@@ -121,9 +121,9 @@ def _run_with_flags(name: str, flags: list[str]) -> None:
     path = recipes.find(name)
     recipe = recipes.load(path)
     # tyro shows a field under its own name; for the one that every recipe has, --seed reads better.
-    hints = recipe.Config.__annotations__
-    seeds: Any = hints["seeds"]
-    hints["seeds"] = Annotated[seeds, tyro.conf.arg(name="seed")]
+    # (The hint may be inherited; that class is not ours to change.)
+    seeds: Any = get_type_hints(recipe.Config)["seeds"]
+    recipe.Config.__annotations__["seeds"] = Annotated[seeds, tyro.conf.arg(name="seed")]
     both = dataclasses.make_dataclass(
         "Flags",
         [

@@ -202,6 +202,15 @@ def test_help_shows_the_flags_of_the_recipe(coin, capsys):
         assert part in printed
 
 
+@pytest.mark.parametrize("name", recipes.discover())
+@pytest.mark.parametrize("preset", ["quick", "paper"])
+def test_every_recipe_that_comes_along_takes_flags(name, preset, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["run", name, "--preset", preset, "--help"])
+    assert caught.value.code == 0
+    assert "--seed " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("flags", "message"), [(["--flip", "7"], "--flips"), (["--preset", "fast"], "'quick', 'paper'")]
 )

@@ -17,6 +17,7 @@ from transformer_lens.config import TransformerBridgeConfig, TransformerLensConf
 
 from ..errors import CardError, unknown
 from ..paths import data_dir
+from .native import NATIVE_FIELDS
 
 #: TransformerLens 4 renamed HookedTransformerConfig; the fields are the same.
 HookedTransformerConfig = TransformerBridgeConfig
@@ -28,13 +29,10 @@ _POSITIVE = ("n_layers", "n_heads", "d_model", "d_head", "d_mlp", "n_ctx", "d_vo
 
 
 def config_fields() -> frozenset[str]:
-    """The fields that ``[config]`` may set.
-
-    ``attention_bias`` is Hugging Face's name; TransformerLens's own native attention has biases.
-    """
+    """The fields that ``[config]`` may set: TransformerLens's, and for native models ours."""
     names = set(inspect.signature(TransformerBridgeConfig.__init__).parameters)
     names |= set(inspect.signature(TransformerLensConfig.__init__).parameters)
-    return frozenset(names - {"self", "kwargs", "dtype", "device", "seed"}) | {"attention_bias"}
+    return frozenset(names - {"self", "kwargs", "dtype", "device", "seed"}) | set(NATIVE_FIELDS)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from ..errors import CardError, closest
 from .adapters import register_adapters
 from .cards import Card, HookedTransformerConfig, check_config, read_card
 from .model import HookedModel, hooked, load_weights
-from .native import build_native
+from .native import NATIVE_FIELDS, build_native
 
 _PATIENCE = 0.5  # seconds to find out that there is no network
 
@@ -139,9 +139,10 @@ def _load_native(
         )
     check_config(card.name, overrides)
     fields = {"model_name": card.name, **card.main_config, **overrides}
-    attention_bias = fields.pop("attention_bias", True)
+    own = {name: fields.pop(name, default) for name, default in NATIVE_FIELDS.items()}
     cfg = HookedTransformerConfig(**fields)
-    cfg.attention_bias = attention_bias  # type: ignore[attr-defined]
+    for name, value in own.items():
+        setattr(cfg, name, value)
     model = hooked(build_native(cfg, seed))
     if checkpoint is not None:
         try:

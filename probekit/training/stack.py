@@ -15,9 +15,10 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from ..errors import ProbekitError
 from ..hooked.model import load_weights, weights
-from .readout import check_readable, stacked_readout
+from .readout import check_readable, stacked_final, unembed
 
-_ALIKE = ("n_heads", "attention_dir", "act_fn", "eps")
+Tokens = Int[Tensor, "batch pos"] | Int[Tensor, "run batch pos"]
+_ALIKE = ("n_heads", "attention_dir", "act_fn", "eps", "post_norm")
 
 
 class Stack:
@@ -52,7 +53,8 @@ class Stack:
     def _refuse_other(
         self, run: int, model: TransformerBridge, own: dict[str, Tensor], first: dict[str, Tensor]
     ) -> None:
-        fields = ((what, getattr(self._cfg, what), getattr(model.cfg, what)) for what in _ALIKE)
+        configs = self._cfg, model.cfg
+        fields = ((what, *(getattr(cfg, what, None) for cfg in configs)) for what in _ALIKE)
         wrong = [
             f"{what} {theirs!r}, not {ours!r}" for what, ours, theirs in fields if theirs != ours
         ]
@@ -75,21 +77,35 @@ class Stack:
     def __repr__(self) -> str:
         return f"Stack({len(self)} runs)"
 
-    def logits(
-        self, tokens: Int[Tensor, "batch pos"] | Int[Tensor, "run batch pos"]
-    ) -> Float[Tensor, "run batch d_vocab"]:
+    def logits(self, tokens: Tokens) -> Float[Tensor, "run batch d_vocab"]:
         """Each run's logits at the last position, computing nothing that they do not need.
 
         Args:
             tokens: with an axis `run`, each run's own; without, shared by all.
         """
-        return stacked_readout(self.parameters, tokens, self._cfg)[0]
+        return self.unembed(self.final(tokens))
+
+    def all_logits(self, tokens: Tokens) -> Float[Tensor, "run batch pos d_vocab"]:
+        """Each run's logits at every position."""
+        final, _ = stacked_final(self.parameters, tokens, self._cfg, tokens.shape[-1])
+        return unembed(self.parameters, final)
+
+    def final(self, tokens: Tokens) -> Float[Tensor, "run batch d_model"]:
+        """What the final norm gives at the last position, which the unembedding reads."""
+        return stacked_final(self.parameters, tokens, self._cfg, 1)[0][:, :, 0]
+
+    def unembed(
+        self, final: Float[Tensor, "run batch d_model"]
+    ) -> Float[Tensor, "run batch d_vocab"]:
+        """Logits of :meth:`final`."""
+        return unembed(self.parameters, final)
 
     def logits_and_patterns(
-        self, tokens: Int[Tensor, "batch pos"] | Int[Tensor, "run batch pos"]
+        self, tokens: Tokens
     ) -> tuple[Float[Tensor, "run batch d_vocab"], list[Float[Tensor, "run batch head query key"]]]:
-        """The same, and every layer's attention pattern over all queries, with gradients."""
-        return stacked_readout(self.parameters, tokens, self._cfg, with_patterns=True)
+        """:meth:`logits`, and every layer's attention pattern over all queries, with gradients."""
+        final, patterns = stacked_final(self.parameters, tokens, self._cfg, 1, with_patterns=True)
+        return self.unembed(final[:, :, 0]), patterns
 
     def copy_to(self, run: int, model: TransformerBridge) -> None:
         """Write one run's parameters into a model, for monitors, which use the ordinary attach.

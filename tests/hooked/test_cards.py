@@ -40,8 +40,8 @@ def test_every_shipped_card_is_read(name):
 
 
 def test_the_needed_cards_are_there():
-    needed = "grokking modular-deep-2 modular-deep-4 tiny-stories minilm bert-large t5-small"
-    needed += " t5-base t5-v1_1-xxl clip-vit-b16 clip-vit-bigg dinov2-large vit-base"
+    needed = "grokking interleaved modular-deep-2 modular-deep-4 tiny-stories minilm bert-large"
+    needed += " t5-small t5-base t5-v1_1-xxl clip-vit-b16 clip-vit-bigg dinov2-large vit-base"
     needed += " qwen3.5-0.8b qwen3.5-4b"
     assert set(needed.split()) <= set(card_names())
 

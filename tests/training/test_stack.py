@@ -11,14 +11,16 @@ from probekit.training import Stack, StackedAdamW, clip_stacked_grad_norm, reado
 
 RUNS, BATCH, LENGTH, VOCAB = 3, 16, 6, 40
 VARIANTS = [
-    (1, False, "causal", "gelu"),
-    (1, True, "bidirectional", "gelu"),
-    (2, True, "causal", "relu"),
-    (3, False, "bidirectional", "gelu"),
+    (1, False, "causal", "gelu", False),
+    (1, True, "bidirectional", "gelu", False),
+    (2, True, "causal", "relu", False),
+    (3, False, "bidirectional", "gelu", False),
+    (1, True, "bidirectional", "relu", True),
+    (2, False, "causal", "gelu", True),
 ]
 
 
-def models(n_layers=1, bias=False, direction="causal", act_fn="gelu"):
+def models(n_layers=1, bias=False, direction="causal", act_fn="gelu", post_norm=False):
     built = [
         pk.load(
             "grokking",
@@ -27,6 +29,8 @@ def models(n_layers=1, bias=False, direction="causal", act_fn="gelu"):
             attention_bias=bias,
             attention_dir=direction,
             act_fn=act_fn,
+            post_norm=post_norm,
+            unembed_bias=bias,
             d_vocab=VOCAB,
         )
         for seed in range(RUNS)
@@ -64,6 +68,24 @@ def test_logits_and_gradients_are_each_models_own(variant, per_run):
     stacked = gradients((logits * readers).sum(), list(stack.parameters.values()))
     for run, model in enumerate(built):
         expected = model(of_run(tokens, run))[:, -1]
+        torch.testing.assert_close(logits[run], expected)
+        own = gradients((expected * readers[run]).sum(), list(weights(model).values()))
+        for name, gradient, other in zip(stack.parameters, stacked, own, strict=True):
+            torch.testing.assert_close(gradient[run], other, rtol=1e-4, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("batch", [2, BATCH])  # fewer positions than pairs of token and place
+@pytest.mark.parametrize("per_run", [False, True])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_logits_at_every_position_are_each_models_own(variant, per_run, batch):
+    built, tokens = models(*variant), tokens_of(0, per_run)[..., :batch, :]
+    stack = Stack(built)
+    logits = stack.all_logits(tokens)
+    torch.testing.assert_close(stack.unembed(stack.final(tokens)), logits[:, :, -1])
+    readers = torch.randn_like(logits)
+    stacked = gradients((logits * readers).sum(), list(stack.parameters.values()))
+    for run, model in enumerate(built):
+        expected = model(of_run(tokens, run))
         torch.testing.assert_close(logits[run], expected)
         own = gradients((expected * readers[run]).sum(), list(weights(model).values()))
         for name, gradient, other in zip(stack.parameters, stacked, own, strict=True):

@@ -6,9 +6,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from .claims import Claim, decide
-from .console import print_rows
-from .report import Report
+from .claims import Claim
+from .recipe_report import present_results
 from .training.experiment import ARMS, Experiment, Results, gradient_rows
 from .training.pictures import gradient_figure, trajectory_figure
 
@@ -24,21 +23,14 @@ def present_experiment(
     tables: Mapping[str, Sequence[Mapping[str, Any]]],
     figures: Mapping[str, tuple[Figure, str]],
 ) -> None:
-    """Print the gradient check and the recipe's own tables, write figures and ``report.html``.
+    """As :func:`~probekit.recipe_report.present_results`, with what all these recipes show.
 
     Args:
-        tables: rows by title, printed and shown.
-        figures: by file name, with captions; the trajectories of both arms and the gradient norms
+        tables: rows by heading; the gradient check comes after them.
+        figures: with captions, by file name; the trajectories of both arms and the gradient norms
             come after them.
     """
-    shown = {
-        **tables,
-        "gradient check: the largest norm of each loss term's gradient": gradient_rows(results),
-    }
-    report = Report(title).text(text).table([decide(claim, results) for claim in claims])
-    for heading, rows in shown.items():
-        print_rows(heading, rows)
-        report.text(f"### {heading}").table(rows)
+    gradients = "gradient check: the largest norm of each loss term's gradient"
     trajectories = {
         arm: (
             trajectory_figure({name: results[name] for name in experiment.names(arm)}, key),
@@ -46,9 +38,16 @@ def present_experiment(
         )
         for arm, key in ARMS.items()
     }
-    gradients = (
+    norms = (
         gradient_figure(results),
         "Largest gradient norm of each loss term: 0 where the patterns were detached.",
     )
-    report.figures({**figures, **trajectories, "gradients": gradients}, run_dir)
-    report.save(run_dir / "report.html")
+    present_results(
+        title,
+        text,
+        claims,
+        results,
+        run_dir,
+        tables={**tables, gradients: gradient_rows(results)},
+        figures={**figures, **trajectories, "gradients": norms},
+    )

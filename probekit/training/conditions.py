@@ -11,9 +11,8 @@ Source: "Homeostatic Crystallization", sections 4-5.
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -28,7 +27,7 @@ from ..runs import RunDir
 from .homeostasis import Homeostasis, convergence, live_vdi, loss_terms, total
 from .kill_test import kill_test
 from .loop import train
-from .modular import modular_split, modular_tokens
+from .modular import Layout, ModularData
 from .monitor import gaussian_entropy
 from .stack import Stack
 from .stacked_adamw import StackedAdamW, clip_stacked_grad_norm
@@ -52,7 +51,7 @@ class Condition:
     name: str
     losses: Homeostasis = field(default_factory=Homeostasis)
     slow: float | None = 0.1
-    layout: Literal["published", "leak-free"] = "published"
+    layout: Layout = "published"
     complete: bool = False
 
 
@@ -91,11 +90,20 @@ class Schedule:
     monitor_every: int = 500  # steps between monitor checkpoints; kill tests at every second one
 
     def __post_init__(self) -> None:
-        if self.monitor_every % self.log_every or self.steps < self.monitor_every:
-            raise RunError(
-                "monitor_every must be a multiple of log_every, and at most steps; given "
-                f"{self.monitor_every}, {self.log_every} and {self.steps}"
-            )
+        check_intervals(self.steps, self.log_every, self.monitor_every)
+
+
+def check_intervals(steps: int, log_every: int, monitor_every: int) -> None:
+    """Every monitor checkpoint is a log row, and there is one after the start.
+
+    Raises:
+        RunError: it is not so.
+    """
+    if monitor_every % log_every or steps < monitor_every:
+        raise RunError(
+            "monitor_every must be a multiple of log_every, and at most steps; given "
+            f"{monitor_every}, {log_every} and {steps}"
+        )
 
 
 def train_conditions(
@@ -151,31 +159,20 @@ class _Stacked:
         shared = {(one.slow is None, one.layout, one.complete) for one in conditions}
         if len(shared) != 1:
             raise RunError("conditions of one stack share slow=None, layout and complete")
-        self.seed, self.schedule = seed, schedule
+        self.schedule = schedule
         self.losses = [one.losses for one in conditions]
         runs = {_algorithm(one): one for one in reversed(conditions)}
         self.run_of = [list(runs).index(_algorithm(one)) for one in conditions]
         self.trained = [one.losses for one in runs.values()]
         self.live = any(one.attached for one in self.trained)
-        train_pairs, test_pairs = modular_split()
-        layout = conditions[0].layout
-        self.tokens, self.labels = modular_tokens(train_pairs, layout)
-        self.test = modular_tokens(test_pairs[:1000], layout)
-        chosen = np.random.default_rng([seed, 1]).choice(len(test_pairs), 128, replace=False)
-        self.monitored = modular_tokens(test_pairs[torch.from_numpy(chosen)], layout)[0]
+        self.data = ModularData.of(seed, conditions[0].layout)
         self.model = load("grokking", seed=seed)
         self.stack = Stack([self.model] * len(runs))
         self.groups, groups = _groups(self.stack, list(runs.values()), schedule)
         self.optimizer = StackedAdamW(groups, weight_decay=schedule.weight_decay)
 
-    def batch(self, step: int) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, " batch"]]:
-        # A generator a step, so that a resumed run draws what an uninterrupted one would.
-        generator = np.random.default_rng([self.seed, 0, step])
-        draw = generator.integers(0, len(self.tokens), self.schedule.batch)
-        return self.tokens[draw], self.labels[draw]
-
     def update(self, step: int) -> None:
-        tokens, labels = self.batch(step)
+        tokens, labels = self.data.batch(step, self.schedule.batch)
         if self.live:
             logits, patterns = self.stack.logits_and_patterns(tokens)
             terms = loss_terms(patterns[0], self.trained)
@@ -190,14 +187,15 @@ class _Stacked:
 
     def log(self, step: int) -> dict[str, Any]:
         """A row with one sub-row a run."""
-        tokens, labels = self.batch(step)
+        tokens, labels = self.data.batch(step, self.schedule.batch)
         monitor = step % self.schedule.monitor_every == 0
         with torch.set_grad_enabled(monitor):
             logits, patterns = self.stack.logits_and_patterns(tokens)
             task = _cross_entropy(logits, labels)[self.run_of]
             pattern = patterns[0][self.run_of]
             terms = {"task": task, **loss_terms(pattern, self.losses)}
-        right = self.stack.logits(self.test[0]).argmax(-1) == self.test[1]
+        test_tokens, test_labels = self.data.test
+        right = self.stack.logits(test_tokens).argmax(-1) == test_labels
         accuracy = right.double().mean(-1)[self.run_of]
         vdi, by_row = live_vdi(pattern.detach()), live_vdi(pattern.detach(), "visible")
         norms = self._gradients(pattern, terms) if monitor else {}
@@ -247,7 +245,7 @@ class _Stacked:
         self.stack.copy_to(run, self.model)
         probes = [VDI(), Record("0.pattern"), Record("0.resid_post", name="resid")]
         with torch.no_grad(), attach(self.model, *probes) as seen:
-            self.model(self.monitored)
+            self.model(self.data.monitored)
         vdi = seen["vdi"]
         row: dict[str, Any] = {"monitor_vdi": vdi.values[0]}
         if step % every == 0:
@@ -258,7 +256,7 @@ class _Stacked:
                 name: weights(self.model)[f"layers.0.attn.{name}.weight"].norm() for name in "qkvo"
             }
         if step % (2 * every) == every:
-            row["kill_test"] = kill_test(self.model, self.monitored)
+            row["kill_test"] = kill_test(self.model, self.data.monitored)
         return row
 
 

@@ -1,6 +1,7 @@
 """A training loop that may be killed at any step and ends with the same numbers all the same."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ def train(
     checkpoint_every: int,
     title: str,
     position: int,
+    state: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> None:
     """Call ``update(step)`` for steps 0 to ``steps - 1``, going on from the last checkpoint.
 
@@ -33,10 +35,15 @@ def train(
     row goes to ``metrics.jsonl``. ``update`` must depend on the step, the model and the optimizer
     only: draw random numbers from a generator seeded by the step.
 
+    Args:
+        state: further tensors that ``update`` or ``log`` keep, changed in place: they are saved
+            with each checkpoint and restored with it. Names other than the model's.
+
     Raises:
         RunError: the checkpoint in ``run`` is damaged or of another model.
     """
     own = model.parameters if isinstance(model, Stack) else weights(model)
+    own = {**own, **state}
     begin = _resume(run, own, optimizer)
     bar = tqdm(
         range(begin, steps + 1),
@@ -48,7 +55,7 @@ def train(
         leave=False,
     )
     for step in bar:
-        if step % checkpoint_every == 0 and step > begin:
+        if step > begin and (step % checkpoint_every == 0 or step == steps):
             run.save_checkpoint(step, {**own, **optimizer_tensors(optimizer)}, {})
         if step % log_every == 0:
             with torch.no_grad():

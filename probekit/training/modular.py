@@ -6,13 +6,16 @@ leak-free layout puts an '=' token there. Source: the write-up's code, sections 
 """
 
 import random
+from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 MODULUS = 113
+Layout = Literal["published", "leak-free"]
 
 
 def modular_split(
@@ -33,7 +36,7 @@ def modular_split(
 
 def modular_tokens(
     pairs: Int[Tensor, "batch 2"],
-    layout: Literal["published", "leak-free"] = "published",
+    layout: Layout = "published",
     modulus: int = MODULUS,
 ) -> tuple[Int[Tensor, "batch 6"], Int[Tensor, " batch"]]:
     """Tokens and labels. The separator is id 0, the number 0's own; '=' is id ``modulus``."""
@@ -41,3 +44,38 @@ def modular_tokens(
     label = (a + b) % modulus
     last = label if layout == "published" else torch.full_like(label, modulus)
     return torch.stack([a, a, b, b, torch.zeros_like(a), last], dim=-1), label
+
+
+@dataclass(frozen=True)
+class ModularData:
+    """What one seed trains on and is read on.
+
+    Args:
+        seed: of the batches.
+        train, test: tokens and labels; of the test pairs the first 1,000.
+        monitored: tokens of 128 test pairs, drawn by the seed, that the monitor sees.
+    """
+
+    seed: int
+    train: tuple[Int[Tensor, "train 6"], Int[Tensor, " train"]]
+    test: tuple[Int[Tensor, "test 6"], Int[Tensor, " test"]]
+    monitored: Int[Tensor, "monitored 6"]
+
+    @classmethod
+    def of(cls, seed: int, layout: Layout = "published") -> "ModularData":
+        """The published split, as this seed sees it."""
+        train, test = modular_split()
+        chosen = np.random.default_rng([seed, 1]).choice(len(test), 128, replace=False)
+        return cls(
+            seed,
+            modular_tokens(train, layout),
+            modular_tokens(test[:1000], layout),
+            modular_tokens(test[torch.from_numpy(chosen)], layout)[0],
+        )
+
+    def batch(self, step: int, size: int) -> tuple[Int[Tensor, "batch 6"], Int[Tensor, " batch"]]:
+        """The examples of one step, drawn with replacement."""
+        tokens, labels = self.train
+        # A generator a step, so that a resumed run draws what an uninterrupted one would.
+        draw = np.random.default_rng([self.seed, 0, step]).integers(0, len(tokens), size)
+        return tokens[draw], labels[draw]

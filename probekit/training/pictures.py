@@ -30,7 +30,7 @@ def trajectory_figure(runs: Runs, key: str = "vdi") -> Figure:
     for axis, (name, group) in zip(grid.flat, runs.items(), strict=False):
         for color, run in enumerate(group):
             steps, values = run.series(key)
-            axis.plot(steps, values, color=f"C{color}", lw=1)
+            axis.plot(steps, values.reshape(len(steps), -1), color=f"C{color}", lw=1)
         uniform = uniform_causal_vdi(_LENGTH) if key == "vdi" else 1.0
         axis.axhline(uniform, color="k", ls="--", lw=1, label="uniform attention")
         if key == "vdi":

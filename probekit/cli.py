@@ -148,3 +148,7 @@ def _preset_in(flags: list[str]) -> str:
 
 def _preset(recipe: recipes.Recipe, preset: str) -> Any:
     return recipe.Config.quick() if preset == "quick" else recipe.Config.paper()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,7 +8,14 @@ from matplotlib.figure import Figure
 
 from .claims import Claim
 from .recipe_report import present_results
-from .training.experiment import ARMS, Experiment, Results, gradient_rows
+from .training.experiment import (
+    ARMS,
+    Experiment,
+    Results,
+    apart_rows,
+    condition_rows,
+    gradient_rows,
+)
 from .training.pictures import gradient_figure, trajectory_figure
 
 
@@ -26,11 +33,16 @@ def present_experiment(
     """As :func:`~probekit.recipe_report.present_results`, with what all these recipes show.
 
     Args:
-        tables: rows by heading; the gradient check comes after them.
+        tables: rows by heading; after them come the conditions, the gradient check, and whether
+            conditions without gradients are one algorithm.
         figures: with captions, by file name; the trajectories of both arms and the gradient norms
             come after them.
     """
-    gradients = "gradient check: the largest norm of each loss term's gradient"
+    shared = {
+        **{f"{arm} conditions": condition_rows(results, experiment.names(arm)) for arm in ARMS},
+        "gradient check: the largest norm of each loss term's gradient": gradient_rows(results),
+        "are they different algorithms?": apart_rows(results),
+    }
     trajectories = {
         arm: (
             trajectory_figure({name: results[name] for name in experiment.names(arm)}, key),
@@ -48,6 +60,6 @@ def present_experiment(
         claims,
         results,
         run_dir,
-        tables={**tables, gradients: gradient_rows(results)},
+        tables={**tables, **shared},
         figures={**figures, **trajectories, "gradients": norms},
     )

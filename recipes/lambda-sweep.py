@@ -19,21 +19,27 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 import probekit.recipes
 from probekit.claims import Claim
+from probekit.entropy import uniform_causal_vdi
 from probekit.experiment_report import present_experiment
-from probekit.training import target_slope, two_arms
+from probekit.training import t_interval, target_slope, two_arms
 from probekit.training.experiment import (
     ARMS,
     Experiment,
     ExperimentConfig,
     Results,
+    by_arm,
     final_values,
     slope_row,
     without_gradient,
 )
+from probekit.training.pictures import target_figure
 
 NAME = "lambda-sweep"
+LENGTH = 6
 WRITE_UP = "Homeostatic Crystallization, controller strength"
 WEIGHTS = (0.1, 0.2, 0.5, 1.0)
 TARGET = 0.65
@@ -64,9 +70,9 @@ EXPERIMENT = Experiment(
 units, run_unit, collect = EXPERIMENT.units, EXPERIMENT.run_unit, EXPERIMENT.collect
 
 
-def published_slope(results: Results) -> list[float]:
+def published_slopes(results: Results) -> list[float]:
     finals = final_values(results, EXPERIMENT.names("published"), "published")
-    return [target_slope(WEIGHTS, finals).mean]
+    return list(target_slope(WEIGHTS, finals).per_seed)
 
 
 def slope_without_gradient(results: Results) -> list[float]:
@@ -80,16 +86,33 @@ CLAIMS = [
         "a larger weight of the set-point does not move VDI (slope of final VDI on the weight)",
         published=0.0,
         tolerance=0.15,
-        measure=published_slope,
+        measure=published_slopes,
         null=slope_without_gradient,
         control="slope 0, if no set-point or convergence term had a gradient at any checkpoint",
     ),
 ]
 
 
+def distances(results: Results, arm: str) -> dict[str, str]:
+    """How far from the target each weight ends: mean over seeds, and the 95 % interval."""
+    off = np.abs(final_values(results, EXPERIMENT.names(arm), arm) - TARGET)
+    intervals = [t_interval(column) for column in off.T]
+    return {
+        f"|VDI - {TARGET}| at {weight}": f"{mean:.3f} ({low:.3f} to {high:.3f})"
+        for weight, mean, (low, high) in zip(WEIGHTS, off.mean(0), intervals, strict=True)
+    }
+
+
 def present(config: Config, results: Results, run_dir: Path) -> None:
     """Print the slopes and the gradient check, draw the figures, write ``report.html``."""
-    slopes = [slope_row(arm, WEIGHTS, results, EXPERIMENT.names(arm)) for arm in ARMS]
+    uniform = {"published": uniform_causal_vdi(LENGTH), "corrected": 1.0}
+    panels = {
+        arm: (final_values(results, EXPERIMENT.names(arm), arm), reading)
+        for arm, reading in uniform.items()
+    }
+    weights = target_figure(
+        WEIGHTS, panels, "weight of the set-point", [TARGET] * len(WEIGHTS), config.seeds
+    )
     present_experiment(
         "How strong must a controller of attention entropy be?",
         __doc__ or "",
@@ -97,8 +120,15 @@ def present(config: Config, results: Results, run_dir: Path) -> None:
         EXPERIMENT,
         results,
         run_dir,
-        tables={f"does a larger weight bring final VDI to {TARGET}?": slopes},
-        figures={},
+        tables={
+            "does the weight move final VDI?": by_arm(
+                [slope_row(arm, WEIGHTS, results, EXPERIMENT.names(arm)) for arm in ARMS]
+            ),
+            f"does it bring it to {TARGET}?": by_arm(
+                [{"arm": arm, **distances(results, arm)} for arm in ARMS]
+            ),
+        },
+        figures={"weights": (weights, "Final VDI against the weight of the set-point.")},
     )
 
 

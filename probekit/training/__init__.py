@@ -1,9 +1,9 @@
 """Training-time science: tasks, developmental monitors and detectors, as plain functions."""
 
 from .condition_runs import ConditionRun as ConditionRun
+from .condition_runs import train_conditions as train_conditions
 from .conditions import Condition as Condition
 from .conditions import Schedule as Schedule
-from .conditions import train_conditions as train_conditions
 from .conditions import two_arms as two_arms
 from .drift import DriftTracker as DriftTracker
 from .drift import LogSlope as LogSlope

@@ -3,16 +3,16 @@
 A recipe names the conditions and the claims; this is what all of them do in between.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .condition_runs import ConditionRun
-from .conditions import Condition, Schedule, train_conditions
-from .outcome import classify_outcome, saturation_of_targets, target_slope
+from .condition_runs import ConditionRun, train_conditions
+from .conditions import Condition, Schedule
+from .outcome import classify_outcome, saturation_of_targets, t_interval, target_slope
 
 #: (stack, seed): what one process trains side by side
 Unit = tuple[str, int]
@@ -98,7 +98,7 @@ def slope_row(
     """
     finals = final_values(results, names, arm)
     slope = target_slope(values, finals)
-    accuracy = [run.rows[-1]["test_accuracy"] for name in names for run in results[name]]
+    accuracy = [run.accuracy for name in names for run in results[name]]
     return {
         "arm": arm,
         "final VDI": ", ".join(f"{value:.3f}" for value in finals.mean(0)),
@@ -119,32 +119,103 @@ def target_row(
         control: the condition without the terms.
     """
     finals, untreated = (final_values(results, each, arm) for each in (names, [control]))
-    tails = np.array([[run.tail(ARMS[arm]) for run in results[name]] for name in names]).T
+    moved = np.array([[run.moved(ARMS[arm]) for run in results[name]] for name in names]).T
+    on_target = [
+        run.share_within(target, np.diff(targets).mean() / 2, ARMS[arm])
+        for target, name in zip(targets, names, strict=True)
+        for run in results[name]
+    ]
     return {
         **slope_row(arm, targets, results, names),
         "high / low": saturation_of_targets(targets, finals),
         "without terms": float(untreated.mean()),
-        "outcome": classify_outcome(targets, finals, tails, untreated[:, 0]),
+        "moved in the last third": float(np.mean(moved)),
+        "share of logs on target": float(np.mean(on_target)),
+        "off target": float(np.abs(finals - np.array(targets)).mean()),
+        "outcome": classify_outcome(targets, finals, moved, untreated[:, 0]),
     }
+
+
+def by_arm(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Rows of arms turned: a row a quantity, a column an arm."""
+    return [
+        {"": quantity, **{row["arm"]: _cell(row[quantity]) for row in rows}}
+        for quantity in rows[0]
+        if quantity != "arm"
+    ]
+
+
+def _cell(value: Any) -> str:
+    return value if isinstance(value, str) else f"{value:.4g}"
+
+
+def condition_rows(results: Results, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The conditions of one arm over their seeds."""
+    return [_condition_row(name.partition("-")[2], results[name]) for name in names]
+
+
+def _condition_row(name: str, runs: Sequence[ConditionRun]) -> dict[str, Any]:
+    """Values, windows, and what chance and no disturbance give."""
+    finals = np.array([run.final() for run in runs])
+    low, high = t_interval(finals)
+    windows = [run.trajectory["windows"] for run in runs]
+    kills = [run.trajectory["kill_tests"][-1] for run in runs if run.trajectory["kill_tests"]]
+    return {
+        "condition": name,
+        "final VDI": float(finals.mean()),
+        "95 % interval": f"{low:.3f} to {high:.3f}",
+        "VDI / ln(visible)": float(np.mean([run.final("vdi_visible") for run in runs])),
+        "accuracy": float(np.mean([run.accuracy for run in runs])),
+        "windows": ", ".join(_words(each["in_training"]) for each in windows),
+        "persistent": ", ".join(_words(each["persistent"]) for each in windows),
+        "crossings by chance": ", ".join(f"{run.chance_rate:.2f}" for run in runs),
+        "kill test: stale, undisturbed, fresh": " / ".join(
+            f"{np.mean([test[baseline] for test in kills]):.3g}"
+            for baseline in ("stale", "undisturbed", "fresh")
+            if kills
+        ),
+    }
+
+
+def _words(window: dict[str, int] | None) -> str:
+    return f"{window['start']} to {window['end']}" if window else "-"
 
 
 def gradient_rows(results: Results) -> list[dict[str, Any]]:
     """The gradient check: each term's largest norm over seeds and checkpoints, a row a condition.
 
-    First as the term stood in the loss, then what it would have been on attached patterns.
+    Terms are weighted as in the loss: first as they stood there, then as they would on attached
+    patterns. Compensation was never computed.
     """
-    rows: list[dict[str, Any]] = []
-    for name in results:
-        row: dict[str, Any] = {"condition": name}
-        for term in ("task", "convergence", "set_point"):
-            row[f"|grad {term}|"] = max(run.largest_gradient(term) for run in results[name])
-        for term in ("convergence", "set_point"):
-            kind = "attached_gradient_norms"
-            row[f"{term}, if attached"] = max(
-                run.largest_gradient(term, kind) for run in results[name]
-            )
-        rows.append(row)
-    return rows
+    live = "attached_gradient_norms"
+    return [
+        {
+            "condition": name,
+            **{
+                f"|grad {term}|": max(run.largest_gradient(term) for run in runs)
+                for term in ("task", "convergence", "set_point", "compensation")
+            },
+            **{
+                f"{term}, if attached": max(run.largest_gradient(term, live) for run in runs)
+                for term in ("convergence", "set_point")
+            },
+        }
+        for name, runs in results.items()
+    ]
+
+
+def apart_rows(results: Results) -> list[dict[str, Any]]:
+    """Whether conditions without a gradient of their own are one algorithm: trained apart."""
+    apart = [run.summary["trained_apart"] for runs in results.values() for run in runs]
+    return [
+        {
+            "compared": "conditions that differ in terms without a gradient only",
+            "steps": apart[0]["steps"],
+            "largest difference of any parameter": max(
+                each["largest_difference"] for each in apart
+            ),
+        }
+    ]
 
 
 def without_gradient(results: Results, names: Sequence[str]) -> bool:

@@ -14,6 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..errors import ProbekitError, unknown
+
+ROWS = ("length", "visible")
 #: The published guard inside the logarithm.
 _EPSILON = 1e-10
 #: The gradient of a standard deviation at 0 is NaN; this variance is far below what is logged.
@@ -25,7 +28,9 @@ class Homeostasis:
     """The loss weights of one condition: what is added to the cross-entropy.
 
     Args:
-        convergence, set_point, compensation: weights of the terms.
+        convergence, set_point: weights of the terms.
+        compensation: published weight of a term that was never computed, and that a model of one
+            layer has not (:func:`compensation`): kept in the record, it adds nothing.
         target: of the set-point, in fractions as ``rows`` normalises.
         attached: whether gradients flow through the patterns; as published they do not.
         rows: ``"length"`` divides every row's entropy by ln T (as published: six causal positions
@@ -38,6 +43,10 @@ class Homeostasis:
     target: float = 0.61
     attached: bool = False
     rows: str = "length"
+
+    def __post_init__(self) -> None:
+        if self.rows not in ROWS:
+            raise ProbekitError(unknown("rows", self.rows, ROWS))
 
 
 def live_vdi(

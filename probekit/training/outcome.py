@@ -17,8 +17,10 @@ from ..errors import ProbekitError
 
 #: A slope below this, in absolute value, follows nothing; above the second it follows its target.
 FLAT, FOLLOWS = 0.15, 0.5
-#: Spread over a run's last logs, in units of VDI, from which a run counts as unstable.
-UNSTABLE = 0.02
+#: Of the runs: from more than this share that still move, the sweep counts as unstable.
+UNSTABLE = 0.2
+#: Finals that differ by less are equal: what summing in another order changes.
+_ROUNDING = 1e-9
 #: Shuffles are enumerated up to this many, and drawn beyond.
 _SHUFFLES = 2000
 
@@ -60,13 +62,14 @@ def target_slope(
     slopes = _slopes(x, finals)
     null = np.array([_slopes(x, shuffled).mean() for shuffled in _shuffles(finals, seed)])
     low, high = np.quantile(null, [0.025, 0.975])
-    at_least = np.abs(null) >= abs(slopes.mean()) - 1e-12
+    at_least = (np.abs(null) >= abs(slopes.mean()) - 1e-12).sum()
+    drawn = len(null) == _SHUFFLES  # then the true order is one more
     return Slope(
         float(slopes.mean()),
         t_interval(slopes),
         tuple(map(float, slopes)),
         (float(low), float(high)),
-        float(at_least.mean()),
+        float((at_least + drawn) / (len(null) + drawn)),
     )
 
 
@@ -85,50 +88,66 @@ def saturation_of_targets(
     """Slope over the upper half of the targets over that of the lower half, means over seeds.
 
     1 where high targets are followed as well as low ones, 0 where the value has hit a ceiling.
-    NaN where the lower half follows nothing (a slope below 0.15).
+    NaN where the lower half follows nothing (a slope below 0.15), or of fewer than three targets.
     """
-    x, middle = np.asarray(targets, dtype=float), len(targets) // 2
-    lower = _slopes(x[: middle + 1], finals[:, : middle + 1]).mean()
-    upper = _slopes(x[middle:], finals[:, middle:]).mean()
+    if len(targets) < 3:
+        return math.nan
+    lower, upper = (slopes.mean() for slopes in _half_slopes(targets, finals))
     return float(upper / lower) if lower > FLAT else math.nan
 
 
 def classify_outcome(
     targets: Sequence[float],
     finals: Float[np.ndarray, "seed target"],
-    tails: Float[np.ndarray, "seed target"],
+    moved: Float[np.ndarray, "seed target"],
     untreated: Float[np.ndarray, " seed"],
 ) -> Outcome:
-    """One of :data:`OUTCOMES`, by these rules in this order.
+    """One of :data:`OUTCOMES`, by these rules in this order. "Surely" is a 95 % interval.
 
-    unstable            the median spread of the last logs exceeds 0.02
-    ceiling             the lower half of the targets is followed (slope > 0.5), the upper is not
-                        (less than half as well)
-    tracks its target   mean slope above 0.5 and its interval above 0
+    no effect           every final is that of its seed without the term, to rounding
+    unstable            more than a fifth of the runs moved, over the last third of training, by
+                        more than half the distance between neighbouring targets
+    ceiling             the lower half of the targets is followed (slope > 0.5, surely above 0),
+                        the upper surely less than half as well
+    tracks its target   mean slope above 0.5, surely above 0, and finals closer to their targets
+                        than neighbouring targets are to each other (mean over runs)
     partial             a slope of 0.15 or more that is neither
-    no effect           flat, and the difference from the same seeds without the term has an
-                        interval that holds 0
+    no effect, again    flat, and not surely different from the same seeds without the term
     forced attractor    flat, and elsewhere than without the term
 
     Args:
         targets: ascending.
         finals: final values.
-        tails: standard deviation over each run's last logs.
+        moved: how far each run moved over the last third of training.
         untreated: final values of the same seeds without the loss terms.
     """
-    slope = target_slope(targets, finals)
-    half = len(targets) // 2 + 1
-    lower = _slopes(np.asarray(targets)[:half], finals[:, :half])
-    if np.median(tails) > UNSTABLE:
+    x = np.asarray(targets, dtype=float)
+    spacing, slope = np.diff(x).mean(), target_slope(targets, finals)
+    if np.allclose(finals, untreated[:, None], rtol=0, atol=_ROUNDING):
+        return "no effect"
+    if (moved > spacing / 2).mean() > UNSTABLE:
         return "unstable"
-    if lower.mean() > FOLLOWS and saturation_of_targets(targets, finals) < 0.5:
-        return "ceiling"
-    if slope.mean > FOLLOWS and slope.interval[0] > 0:
+    if len(targets) > 2:
+        lower, upper = _half_slopes(targets, finals)
+        followed = lower.mean() > FOLLOWS and t_interval(lower)[0] > 0
+        if followed and t_interval(upper - lower / 2)[1] < 0:
+            return "ceiling"
+    near = np.abs(finals - x).mean() < spacing
+    if slope.mean > FOLLOWS and slope.interval[0] > 0 and near:
         return "tracks its target"
     if abs(slope.mean) >= FLAT:
         return "partial"
     low, high = t_interval(finals.mean(1) - untreated)
     return "no effect" if low <= 0 <= high else "forced attractor"
+
+
+def _half_slopes(
+    targets: Sequence[float], finals: Float[np.ndarray, "seed target"]
+) -> tuple[Float[np.ndarray, " seed"], Float[np.ndarray, " seed"]]:
+    """Slopes over the lower and the upper half of the targets, the middle one in both."""
+    x = np.asarray(targets, dtype=float)
+    below, above = (len(x) + 1) // 2, len(x) // 2
+    return _slopes(x[:below], finals[:, :below]), _slopes(x[above:], finals[:, above:])
 
 
 def _slopes(x: np.ndarray, y: Float[np.ndarray, "seed target"]) -> Float[np.ndarray, " seed"]:

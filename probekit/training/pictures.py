@@ -30,7 +30,8 @@ def trajectory_figure(runs: Runs, key: str = "vdi") -> Figure:
     for axis, (name, group) in zip(grid.flat, runs.items(), strict=False):
         for color, run in enumerate(group):
             steps, values = run.series(key)
-            axis.plot(steps, values.reshape(len(steps), -1), color=f"C{color}", lw=1)
+            lines = axis.plot(steps, values.reshape(len(steps), -1), color=f"C{color}", lw=1)
+            lines[0].set_label(f"seed {run.config['seed']}")
         uniform = uniform_causal_vdi(_LENGTH) if key == "vdi" else 1.0
         axis.axhline(uniform, color="k", ls="--", lw=1, label="uniform attention")
         if key == "vdi":
@@ -46,25 +47,31 @@ def trajectory_figure(runs: Runs, key: str = "vdi") -> Figure:
 
 
 def target_figure(
-    targets: Sequence[float], panels: Mapping[str, tuple[np.ndarray, float]], xlabel: str
+    values: Sequence[float],
+    panels: Mapping[str, tuple[np.ndarray, float]],
+    xlabel: str,
+    aims: Sequence[float],
+    seeds: Sequence[int],
 ) -> Figure:
-    """Final VDI against target with the identity line; a panel an arm.
+    """Final VDI against a swept number, with what it aims at; a panel an arm.
 
     Args:
-        panels: for each title the final values ``[seed, target]`` and what uniform attention reads.
+        values: the swept numbers.
+        panels: for each title the final values ``[seed, value]`` and what uniform attention reads.
+        aims: the target at each value: the identity where targets are swept.
     """
     figure, axes = plt.subplots(
         1, len(panels), figsize=(4 * len(panels), 3.6), squeeze=False, sharex=True
     )
     for axis, (title, (finals, uniform)) in zip(axes.flat, panels.items(), strict=True):
-        for color, values in enumerate(finals):
-            axis.plot(targets, values, "o", color=f"C{color}", ms=4, label=f"seed {color}")
+        for color, (seed, row) in enumerate(zip(seeds, finals, strict=True)):
+            axis.plot(values, row, "o", color=f"C{color}", ms=4, label=f"seed {seed}")
         intervals = np.array([t_interval(column) for column in finals.T])
         mean = finals.mean(0)
         if np.isfinite(intervals).all():
-            axis.fill_between(targets, *intervals.T, color="0.85", label="95 % interval")
-        axis.plot(targets, mean, "k-", lw=1, label="mean")
-        axis.plot(targets, targets, "k--", lw=1, label="identity")
+            axis.fill_between(values, *intervals.T, color="0.85", label="95 % interval")
+        axis.plot(values, mean, "k-", lw=1, label="mean")
+        axis.plot(values, aims, "k--", lw=1, label="target")
         axis.axhline(uniform, color="C3", ls=":", lw=1, label="uniform attention")
         axis.set(xlabel=xlabel, ylabel="final VDI")
         axis.set_title(title, fontsize=10)

@@ -1,18 +1,20 @@
 """What the developmental monitor saw over a run, read off its log rows.
 
-A row has ``step, vdi_mean, vdi_spread, test_accuracy``; rows of monitor checkpoints also have
-``vdi_by_query`` and ``gaussian_entropy``, those of kill tests ``kill_test``.
+A row has ``step, vdi_mean, vdi_spread, test_accuracy``, and ``monitor_vdi`` per head where those
+are the training loss's; rows of monitor checkpoints also have ``vdi_by_query`` and
+``gaussian_entropy``, those of kill tests ``kill_test``.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from statistics import fmean
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .kill_test import compensating_heads, compensation_score
-from .monitor import detect_snap, saturation_ratio, velocity
+from .monitor import acceleration, detect_snap, saturation_ratio, velocity
 from .window import detect_window
 
 #: The write-up calls a layer saturated from this ratio on.
@@ -20,7 +22,7 @@ SATURATED = 0.9
 
 
 def developmental_trajectory(rows: Sequence[Mapping[str, Any]], width: int) -> dict[str, Any]:
-    """VDI history, velocities, windows, snap, saturation and kill tests, as plain data.
+    """VDI history, velocity, acceleration, windows, snap, saturation and kill tests, as plain data.
 
     Args:
         rows: the log, in order.
@@ -31,7 +33,9 @@ def developmental_trajectory(rows: Sequence[Mapping[str, Any]], width: int) -> d
     accuracies = [row["test_accuracy"] for row in rows]
     monitor = [row for row in rows if "gaussian_entropy" in row and row["step"] > 0]
     steps = [row["step"] for row in monitor]
-    means = [row["vdi_mean"] for row in monitor]
+    means = [
+        fmean(row["monitor_vdi"]) if "monitor_vdi" in row else row["vdi_mean"] for row in monitor
+    ]
     ratios = [saturation_ratio(row["gaussian_entropy"], width) for row in monitor]
     windows = {
         "in_training": detect_window(log_steps, spreads, accuracies),
@@ -43,6 +47,7 @@ def developmental_trajectory(rows: Sequence[Mapping[str, Any]], width: int) -> d
         "steps": steps,
         "vdi_mean": means,
         "velocity": velocity(steps, means),
+        "acceleration": acceleration(steps, means),
         "windows": {name: window and asdict(window) for name, window in windows.items()},
         "snap": snap and asdict(snap),
         "saturation_ratio": ratios,

@@ -1,14 +1,21 @@
 """Conditions side by side: as if each were alone, and the same after an interruption."""
 
-import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from probekit.training import Condition, ConditionRun, Homeostasis, Schedule, train_conditions
-from probekit.training import conditions as module
+from probekit.training import (
+    Condition,
+    ConditionRun,
+    Homeostasis,
+    Schedule,
+    condition_runs,
+    train_conditions,
+)
+from probekit.training.side_by_side import SideBySide
 
 SCHEDULE = Schedule(steps=30, batch=16, lr=1e-2, log_every=10, monitor_every=10)
 LIVE = {"attached": True, "rows": "visible"}
@@ -55,8 +62,8 @@ def test_terms_without_gradient_are_one_computation_and_logged_against_their_tar
 
 
 def test_the_published_grouping_leaves_its_parameters_where_they_were() -> None:
-    published = module._Stacked(PUBLISHED, 0, SCHEDULE)
-    corrected = module._Stacked(CORRECTED, 0, SCHEDULE)
+    published = SideBySide(PUBLISHED, 0, SCHEDULE)
+    corrected = SideBySide(CORRECTED, 0, SCHEDULE)
     for stacked, still in (
         (published, {"ln_out.weight", "ln_out.bias", "head.weight"}),
         (corrected, set()),
@@ -71,7 +78,7 @@ def test_the_published_grouping_leaves_its_parameters_where_they_were() -> None:
 @pytest.mark.parametrize("at", [5, 10, 17, 29])
 def test_an_interrupted_run_ends_with_the_same_files(tmp_path: Path, monkeypatch, at: int) -> None:
     _train(tmp_path / "whole", CORRECTED)
-    update = module._Stacked.update
+    update = SideBySide.update
 
     def interrupted(self: Any, step: int) -> None:
         if step == at:
@@ -79,7 +86,7 @@ def test_an_interrupted_run_ends_with_the_same_files(tmp_path: Path, monkeypatch
         update(self, step)
 
     with monkeypatch.context() as patched:
-        patched.setattr(module._Stacked, "update", interrupted)
+        patched.setattr(SideBySide, "update", interrupted)
         with pytest.raises(KeyboardInterrupt):
             _train(tmp_path / "broken", CORRECTED)
     _train(tmp_path / "broken", CORRECTED)
@@ -91,22 +98,9 @@ def test_an_interrupted_run_ends_with_the_same_files(tmp_path: Path, monkeypatch
 
 def test_finished_work_is_not_redone(tmp_path: Path, monkeypatch) -> None:
     _train(tmp_path, PUBLISHED)
-    monkeypatch.setattr(module, "_Stacked", None)
+    left = {path: path.read_bytes() for path in tmp_path.glob("*/*")}
+    monkeypatch.setattr(condition_runs, "SideBySide", None)
     _train(tmp_path, PUBLISHED)
-
-
-def test_the_early_stop_ends_the_final_value_and_not_the_run() -> None:
-    rows = [{"step": step, "vdi": [value], "vdi_spread": 1.0} for step, value in _dip()]
-    window = {"start": 1000, "end": 1000}
-    run = ConditionRun(rows, {"windows": {"in_training": window}})
-    assert run.stopped == 2000
-    assert run.final() == pytest.approx(
-        np.mean([value for step, value in _dip() if 1100 <= step <= 2000])
-    )
-    assert run.final(early_stop=False) == pytest.approx(0.9)
-    assert ConditionRun(rows, {"windows": {"in_training": None}}).stopped == 4000
-    assert json.dumps(run.rows)
-
-
-def _dip() -> list[tuple[int, float]]:
-    return [(step, 0.4 + 0.0001 * step if step <= 2500 else 0.9) for step in range(0, 4001, 100)]
+    shutil.rmtree(tmp_path / PUBLISHED[0].name)  # a condition's own folder is written again
+    _train(tmp_path, PUBLISHED)
+    assert {path: path.read_bytes() for path in tmp_path.glob("*/*")} == left

@@ -1,5 +1,7 @@
 """Crystallization windows: gate, persistence, and crossings by chance."""
 
+import math
+
 import pytest
 import torch
 
@@ -18,7 +20,16 @@ def test_window_without_persistence_takes_a_mere_crossing():
 def test_start_and_end_have_their_own_thresholds():
     spreads = [0.1, 9e-4, 5e-4, 9e-5, 2e-5, 1e-5]
     assert detect_window(STEPS, spreads) == Window(100, 300)
-    assert detect_window(STEPS, spreads, persistent=True) == Window(100, 300)
+
+
+def test_what_persists_has_five_later_logs():
+    steps = list(range(0, 1000, 100))
+    spreads = [0.1, 9e-4, 5e-4, 9e-5, *[1e-5] * 6]
+    assert detect_window(steps, spreads, persistent=True) == Window(100, 300)
+    assert detect_window(steps[:9], spreads[:9], persistent=True) == Window(100, 300)
+    assert detect_window(steps[:8], spreads[:8], persistent=True) is None
+    again = [*spreads[:-1], 2e-4]
+    assert detect_window(steps, again, persistent=True) is None
 
 
 def test_in_training_detector_waits_for_the_accuracy():
@@ -39,6 +50,16 @@ def test_spread_of_two_heads():
     assert head_spread(vdi, sample=True) == pytest.approx(0.1 / 2**0.5)
 
 
-def test_chance_crossing_rate_counts():
-    assert chance_crossing_rate([1e-5, 0.1, 9e-5, 1e-4]) == 0.5
-    assert chance_crossing_rate([]) == 0.0
+def test_chance_crossings_are_counted_where_nothing_changes():
+    means = [0.1 * step for step in range(20)] + [0.5, 0.505] * 10
+    spreads = [1e-5] * 20 + [1e-5, 0.1, 9e-5, 1e-4] * 5
+    assert chance_crossing_rate(spreads, means) == 0.5
+    drifting = [0.01 * step for step in range(40)]
+    assert math.isnan(chance_crossing_rate(spreads, drifting))
+    assert math.isnan(chance_crossing_rate(spreads[:15], means[:15]))  # too short to tell
+    late = drifting[:30] + [0.3] * 10  # the last quarter alone is still
+    assert chance_crossing_rate([0.1] * 30 + [1e-5] * 4 + [0.1] * 6, late) == 0.4
+
+
+def test_heads_that_are_equal_for_good_do_not_cross_by_chance():
+    assert math.isnan(chance_crossing_rate([0.1] * 10 + [1e-5] * 30, [0.5] * 40))

@@ -13,7 +13,7 @@ between 0.42 and 0.50; gradient norms of the terms are exactly 0; windows are fo
 scalars cross by chance, none persists. Kill tests against a fresh baseline read exactly 0. All
 conditions share one target, so that there is nothing to shuffle here; `vdi-sweep` shuffles.
 
-Time on two cores: quick 6 minutes.
+Time on two cores: quick 6 minutes, paper 35 (on a busy machine).
 
 Source: "Homeostatic Crystallization in Transformers", phase 2 (section 5).
 """

@@ -11,9 +11,11 @@ tokens, and each row normalised by the keys that it may see.
 
 Expected: as published, gradient norms of convergence and set-point exactly 0, final VDI between
 0.42 and 0.50, slope of final VDI on target below 0.15 in absolute value. Whether the corrected arm
-follows its target is measured, with its interval and a classification by rules.
+follows its target is measured, with its interval and a classification by rules. With `paper` it is
+"unstable": attention sits at its target while the network has learned nothing, and leaves it for
+uniform attention in those runs that begin to learn.
 
-Time on two cores: quick 6 minutes.
+Time on two cores: quick 6 minutes, paper 22 (on a busy machine).
 
 Source: "Homeostatic Crystallization in Transformers", section 5 and the geometry section of its
 revision.

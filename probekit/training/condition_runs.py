@@ -126,11 +126,6 @@ class ConditionRun:
         """How far :meth:`final` is from the same mean at two thirds of its steps."""
         return abs(self.final(key) - float(self._until(2 * self.stopped // 3, key).mean()))
 
-    def share_within(self, target: float, distance: float, key: str = "vdi") -> float:
-        """The share of log rows whose mean over heads is that close to a target."""
-        means = np.array([np.mean(row[key]) for row in self.rows])
-        return float((np.abs(means - target) < distance).mean())
-
     def _until(self, step: int, key: str) -> np.ndarray:
         """The mean over heads at the last ten log rows up to a step."""
         kept = [np.mean(row[key]) for row in self.rows if row["step"] <= step]

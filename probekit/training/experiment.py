@@ -120,17 +120,11 @@ def target_row(
     """
     finals, untreated = (final_values(results, each, arm) for each in (names, [control]))
     moved = np.array([[run.moved(ARMS[arm]) for run in results[name]] for name in names]).T
-    on_target = [
-        run.share_within(target, np.diff(targets).mean() / 2, ARMS[arm])
-        for target, name in zip(targets, names, strict=True)
-        for run in results[name]
-    ]
     return {
         **slope_row(arm, targets, results, names),
         "high / low": saturation_of_targets(targets, finals),
         "without terms": float(untreated.mean()),
         "moved in the last third": float(np.mean(moved)),
-        "share of logs on target": float(np.mean(on_target)),
         "off target": float(np.abs(finals - np.array(targets)).mean()),
         "outcome": classify_outcome(targets, finals, moved, untreated[:, 0]),
     }

@@ -35,6 +35,13 @@ def test_no_trajectory_sampled_every_500_steps_can_snap(values):
     assert max(map(abs, acceleration(STEPS, values))) <= bound * (1 + 1e-9)
 
 
+def test_differences_on_uneven_steps_are_per_step():
+    steps, values = [0, 1, 3, 7], [0.0, 1.0, 2.0, 8.0]
+    assert velocity(steps, values) == [1.0, 0.5, 1.5]
+    # Each change of the velocity, over the interval that ends where the change is seen.
+    assert acceleration(steps, values) == [-0.5 / 2, 1.0 / 4]
+
+
 def test_largest_acceleration_is_reached_by_a_spike():
     assert min(acceleration([0, 500, 1000], [0.0, 1.0, 0.0])) == -largest_acceleration(500)
 
@@ -51,6 +58,21 @@ def test_snap_confidence_follows_the_published_formula():
     found = detect_snap(steps, values, [0.3, 0.3, 0.3, 0.1, 0.1])
     assert found is not None and found.step == 3
     assert found.confidence == pytest.approx(0.002 / 0.01 * 0.5 * (1 + 0.2))
+
+
+@pytest.mark.parametrize(
+    ("values", "factor"),
+    [
+        ([0.0, 0.0, 0.1, 0.0, 0.0, 0.0], 0.5),  # settled from the snap on: what led up to it is not
+        ([0.0, 0.0, 0.1, 0.0, 0.05, 0.05], 0.2),  # moves by 0.05 right after it, then rests
+    ],
+)
+def test_snap_confidence_asks_whether_the_values_settle_from_the_snap_on(values, factor):
+    # The velocity goes from 0.01 to -0.01 within ten steps.
+    found = detect_snap([0, 10, 20, 30, 40, 50], values, [0.3, 0.3, 0.3, 0.1, 0.1, 0.1])
+    assert found is not None and found.step == 30
+    assert found.acceleration == pytest.approx(-0.002)
+    assert found.confidence == pytest.approx(0.002 / 0.01 * factor * (1 + 0.2))
 
 
 def test_gaussian_entropy_of_independent_normals():

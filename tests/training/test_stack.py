@@ -234,6 +234,22 @@ def test_models_of_several_shapes_are_refused():
     assert str(error.value).startswith("Stack needs models of one shape; model 1 has ")
 
 
+@pytest.mark.parametrize(
+    ("overrides", "wrong"),
+    [  # weights of the same names and shapes, and another computation
+        ({"n_heads": 4, "d_head": 16}, "n_heads 4, not 2"),
+        ({"attention_dir": "bidirectional"}, "attention_dir 'bidirectional', not 'causal'"),
+        ({"act_fn": "relu"}, "act_fn 'relu', not 'gelu'"),
+        ({"eps": 1e-3}, "eps 0.001, not 1e-05"),
+        ({"post_norm": True}, "post_norm True, not False"),
+    ],
+)
+def test_models_that_differ_beyond_their_weights_are_refused(overrides, wrong):
+    with pytest.raises(pk.ProbekitError) as error:
+        Stack([pk.load("grokking", seed=0), pk.load("grokking", seed=0, **overrides)])
+    assert str(error.value) == (f"Stack needs models of one shape; model 1 has {wrong} as model 0")
+
+
 def test_other_models_are_refused():
     with pytest.raises(pk.ProbekitError) as error:
         Stack([pk.load("grokking", normalization_type="RMS")])

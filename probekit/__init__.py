@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from .hooked.load import load as load
     from .hooked.load import random_twin as random_twin
     from .hooked.load import wrap as wrap
+    from .inspection import Inspection as Inspection
+    from .inspection import inspect_model as inspect_model
     from .interventions import AttentionScale as AttentionScale
     from .interventions import Clamp as Clamp
     from .interventions import Edit as Edit
@@ -82,6 +84,8 @@ _HOME = {
     "load": "hooked.load",
     "random_twin": "hooked.load",
     "wrap": "hooked.load",
+    "Inspection": "inspection",
+    "inspect_model": "inspection",
     "AttentionScale": "interventions",
     "Clamp": "interventions",
     "Edit": "interventions",

@@ -1,4 +1,4 @@
-"""The command `probekit`: list, show, copy and run recipes; list models and their sites."""
+"""The command `probekit`: list, show, copy and run recipes; list and inspect models."""
 
 import argparse
 import dataclasses
@@ -6,7 +6,8 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional
@@ -14,6 +15,9 @@ from tyro.extras import SubcommandApp
 
 from probekit import recipes
 from probekit.errors import ProbekitError, RunError
+
+if TYPE_CHECKING:
+    from probekit.inspection import Inspection
 
 _PRESETS = ("quick", "paper")
 _app = SubcommandApp()
@@ -92,6 +96,97 @@ def sites(model: Positional[str]) -> None:
     import probekit
 
     _print_frame(probekit.list_sites(probekit.load(model)))
+
+
+@dataclasses.dataclass(frozen=True)
+class InspectOptions:
+    """What to give to a model, and what to look at."""
+
+    input: tuple[str, ...]
+    """Token ids ("3 3 7 10" or 3,3,7,10), a text, an image file; several, each in quotes."""
+    label: tuple[str, ...] = ()
+    """What should be said to each input, or to all: an id, a text of one token, a class."""
+    decoder: str | None = None
+    """What a decoder of its own has said: all its ids, or the text after the start token."""
+    position: tuple[int, ...] = ()
+    """Positions to read, negative ones from the end. By default those of [MASK]; the last, of
+    native models and where a label follows a causal text; the class token of an image; else all."""
+    top: int = 5
+    """How many predictions."""
+    checkpoint: Path | None = None
+    """Weights: a folder; for native models a safetensors file."""
+    seed: int | None = None
+    """Of a native model's random initialisation."""
+    html: Path | None = None
+    """Write a page with the attention patterns; it opens without a network."""
+    layer: tuple[int, ...] = ()
+    """The layers on that page; all by default."""
+
+
+@_app.command
+def inspect(model: Positional[str], options: OmitArgPrefixes[InspectOptions]) -> None:
+    """Show what a model says to given inputs: predictions, loss, margin, attention.
+
+    With CLIP give images and texts: each image is compared with all texts, and a label is the
+    number of a text, from 0.
+    """
+    import transformers
+
+    from probekit import inspection, load
+    from probekit.hooked.cards import read_card
+    from probekit.inspection_page import inspection_page
+    from probekit.typed_inputs import TypedInputs, one_or_several
+
+    card = read_card(model)
+    if options.html and not options.html.parent.is_dir():
+        raise RunError(f"there is no folder {options.html.parent} for {options.html.name}")
+    kind = inspection.kind_of(getattr(transformers, card.architecture or "", None))
+    weights = options.checkpoint or card.checkpoint or card.id
+    typed = TypedInputs(kind, None if card.source == "native" else str(weights), weights == card.id)
+    inputs = one_or_several(options.input)
+    read = [typed.tensor(text) for text in inputs]
+    inspection.check_inputs(kind, read, SimpleNamespace(**card.main_config))
+    labels = [typed.label(text, inputs) for text in options.label]
+    decoder = None if options.decoder is None else typed.said(options.decoder)
+    found = inspection.inspect_model(
+        load(model, seed=options.seed, checkpoint=options.checkpoint),
+        read,
+        labels=labels or None,
+        decoder=decoder,
+        positions=options.position or None,
+        top=options.top,
+        patterns=(options.layer or True) if options.html else False,
+        tokenizer=typed.tokenizer() if kind != "pixels" else None,
+    )
+    print(f"{card.title}; weights: {weights or f'random initialisation, --seed {options.seed}'}")
+    images = [text for text in inputs if typed.is_image(text)]
+    _print_inspection(found, images if kind == "both" else inputs)
+    if options.html:
+        inspection_page(found, card.title).save(options.html)
+        print(f"written to {options.html}")
+
+
+def _print_inspection(found: "Inspection", inputs: Sequence[str]) -> None:
+    from rich.markup import escape
+
+    from probekit.console import print_rows
+
+    frame = found.to_frame()
+    own = [name for name in ("position", "token", "label", "loss", "margin") if name in frame]
+    for index, group in frame.groupby("input"):
+        group = group.drop(columns="input").astype(object)
+        group = group.where(group.notna(), "-")
+        if "rank" in group:
+            group.loc[group.pop("rank") > 1, own] = ""  # said once for all its predictions
+        title = escape(f"input {index}: {inputs[int(str(index))]}")
+        print_rows(title, group.to_dict("records"))
+    if "loss" in frame:
+        losses = frame.loc[frame["rank"] == 1, "loss"].dropna()
+        print(f"mean loss {losses.mean():.6g} nats, positions with a label: {len(losses)}")
+    heads = found.heads()
+    if len(heads):  # a single token has nothing else to attend to
+        print(f"attention entropy, {found.vdi.units}; uniform: {found.vdi.null_name}")
+        print(heads.to_string(float_format="%.3f", na_rep="-", line_width=120))
 
 
 def _print_frame(frame: Any) -> None:

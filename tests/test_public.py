@@ -20,6 +20,8 @@ PUBLIC = {
     "attach",
     "Attachment",
     "Receipt",
+    "Inspection",
+    "inspect_model",
     "verify",
     # probes and interventions
     "Observer",

@@ -167,7 +167,7 @@ def _from_pretrained(
             return _read(card, card.id or "", offline=True)
         except CardError as error:  # an interrupted download, say
             problem = f" ({error})"
-    if local_files_only or not _hub_answers():
+    if local_files_only or not hub_answers():
         why = "local_files_only is set" if local_files_only else "the hub cannot be reached"
         raise CardError(_not_here(card, why) + problem)
     try:
@@ -208,7 +208,7 @@ def _cached(card: Card) -> bool:
     return isinstance(try_to_load_from_cache(card.id or "", "config.json"), str)
 
 
-def _hub_answers() -> bool:
+def hub_answers() -> bool:
     """Whether the hub can be reached, found out within half a second."""
     from huggingface_hub import constants
 

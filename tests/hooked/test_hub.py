@@ -72,7 +72,7 @@ def test_an_interrupted_download_is_taken_up_again(monkeypatch, empty_cache):
             raise OSError("no weights")
 
     monkeypatch.setattr(loading, "_cached", lambda card: True)
-    monkeypatch.setattr(loading, "_hub_answers", lambda: True)
+    monkeypatch.setattr(loading, "hub_answers", lambda: True)
     monkeypatch.setattr(loading.transformers, "BertModel", Pretrained)
     with pytest.raises(pk.CardError):
         pk.load("minilm")

@@ -68,11 +68,9 @@ def permuted_twin(model: HookedModel, seed: int) -> HookedModel:
         ProbekitError: not a native model with LayerNorms.
     """
     check_readable(model, "permuted_twin")
-    generator = torch.Generator().manual_seed(seed)
-    twin = random_twin(model, seed)
-    load_weights(
-        twin, permute_features(weights(model), torch.randperm(model.cfg.d_model, generator=generator))
-    )
+    drawn = torch.Generator().manual_seed(seed)
+    order, twin = torch.randperm(model.cfg.d_model, generator=drawn), random_twin(model, seed)
+    load_weights(twin, permute_features(weights(model), order))
     return twin
 
 

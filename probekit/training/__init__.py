@@ -22,6 +22,7 @@ from .drift import published_onset_step as published_onset_step
 from .drift import published_stabilisation_step as published_stabilisation_step
 from .drift import published_stable_step as published_stable_step
 from .drift_log import DriftRun as DriftRun
+from .drift_log import Head as Head
 from .drift_log import half_way as half_way
 from .drift_runs import fit_with_drift as fit_with_drift
 from .drift_runs import part_names as part_names
@@ -76,6 +77,7 @@ from .outcome import target_slope as target_slope
 from .pairs import TrainedPair as TrainedPair
 from .pairs import train_pair as train_pair
 from .readout import readout_logits as readout_logits
+from .sedation import agreement as agreement
 from .sedation import by_target as by_target
 from .sedation import least as least
 from .sedation import least_clean as least_clean
@@ -87,6 +89,7 @@ from .sedation import scores_by_setting as scores_by_setting
 from .sedation import sedate as sedate
 from .sedation import setting_key as setting_key
 from .sedation import spread_at_equal as spread_at_equal
+from .sedation import without_noise as without_noise
 from .stability import classify_recovery as classify_recovery
 from .stability import collapse_count as collapse_count
 from .stability import first_drop as first_drop

@@ -45,7 +45,11 @@ def scores_under_noise(
     """
     before = [Record(f"{model.cfg.n_layers - 1}.resid_post", name="residual")]
     before += [Record("ln_final", name="final")]
-    after = [Record("ln_final", name="read"), Accuracy(labels), LogitMargin(labels)]
+    after = [
+        Record("ln_final", name="read"),
+        Accuracy(lambda _: labels),
+        LogitMargin(lambda _: labels),
+    ]
     found = {}
     for sigma in sigmas:
         each: list[dict[str, float]] = []

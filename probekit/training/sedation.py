@@ -159,6 +159,32 @@ def least_clean(found: Mapping[str, Any], way: str) -> list[float]:
     return least(by_sigma["0"]["accuracy_there"] for by_sigma in found[way].values())
 
 
+def without_noise(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What :func:`sedate` found without clamp and noise, gathered over seeds: a row an arm."""
+    table = {}
+    for arm, found in results.items():
+        scores = found["settings"]["none"]["natural"]["0"]
+        there, everywhere = scores["accuracy_there"], scores["accuracy"]
+        table[arm] = {"read alone": there, "at all positions": everywhere, "A": found["norm"]}
+    return table
+
+
+def agreement(
+    found: Mapping[str, Any], groups: Mapping[str, Sequence[Scaling]]
+) -> dict[str, list[float]]:
+    """:func:`ratio_spreads` of each group of ways, beside two comparisons.
+
+    Settings of one target and any sigma differ where accuracy depends on sigma; one setting on
+    several draws tells the noise's own part.
+    """
+    every = list(dict.fromkeys(way for ways in groups.values() for way in ways))
+    return {
+        **{f"equal A / σ, {name}": ratio_spreads(found, ways) for name, ways in groups.items()},
+        "equal A": ratio_spreads(found, every, at_equal="target"),
+        "one setting, draws": noise_range(found, every),
+    }
+
+
 def by_target(found: Mapping[str, Any], way: str) -> dict[str, dict[str, Any]]:
     """Accuracies of one way as a table: a row a target, a column a sigma."""
     return {

@@ -86,15 +86,14 @@ class DriftRun:
         return np.array([np.ravel(row["head_norm"]) for row in self.rows])
 
     @property
-    def grokked(self) -> int | None:
-        """The first log with a validation accuracy of .90, as published; None where none is."""
-        return time_to_generalisation(self.steps, list(self.score("accuracy")), at=0.90)
+    def grokked(self) -> float:
+        """The first log with a validation accuracy of .90, as published; NaN where none is."""
+        step = time_to_generalisation(self.steps, list(self.score("accuracy")), at=0.90)
+        return float("nan") if step is None else float(step)
 
     @property
     def last_third(self) -> float:
         """Where the last third of the steps after grokking begins; NaN where it never grokked."""
-        if self.grokked is None:
-            return float("nan")
         return self.grokked + (self.steps[-1] - self.grokked) * 2 / 3
 
     def only_decays(self, part: str) -> int | None:
@@ -110,6 +109,12 @@ class DriftRun:
         """What a published rule says of a part's drift at every so many logs; NaN for nothing."""
         step = rule(self.steps[::every], list(self.part(part, "drift")[::every]))
         return float("nan") if step is None else float(step)
+
+    def velocity_ratio(self, part: str, other: str, begin: float) -> float:
+        """Velocity of one part over that of another, mean over the logs from ``begin`` on."""
+        late = np.array(self.steps) >= begin
+        each = self.part(part, "velocity")[late] / self.part(other, "velocity")[late]
+        return float(each.mean()) if len(each) else float("nan")
 
     def at(self, step: int, part: str, what: str) -> float:
         """A part's value at the log of that step; NaN where it was not logged."""

@@ -90,7 +90,7 @@ def heads_figure(arms: Mapping[str, Sequence[Sequence[Head]]]) -> Figure:
         axis.plot(far, rates, "os^"[index % 3], color=f"C{index}", mfc="none", label=arm)
     axis.axhline(1, color="k", ls="--", lw=1, label="decay alone")
     axis.axhline(0, color="0.6", lw=1, label="norm kept")
-    axis.set_xscale("log")
+    axis.set(xscale="log", xlim=(_UNIFORM / 2, 1))  # its own limits, as there may be no head
     axis.set(xlabel="1 - attention entropy (0: uniform)", ylabel="rate of ln |QK| / (lr wd)")
     return _finished(figure, [axis])
 
@@ -140,7 +140,7 @@ def _panels(arms: Arms, ylabel: str, log: bool = True) -> tuple[Figure, list[Axe
         axis.set_xlabel("step")
         if log:
             axis.set_yscale("log")
-        found = [run.grokked for run in runs if run.grokked is not None]
+        found = [run.grokked for run in runs if not np.isnan(run.grokked)]
         for index, step in enumerate(found):
             label = "90 % held-out accuracy" if index == 0 else None
             axis.axvline(step, color="0.6", lw=1, label=label)

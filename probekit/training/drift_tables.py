@@ -1,13 +1,13 @@
 """Tables of drift: rows for a report, a part or an arm each, over the seeds of an arm."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from .drift import published_onset_step, published_stabilisation_step, published_stable_step
-from .drift_log import DriftRun, half_way
+from .drift_log import DriftRun, Head, half_way
 from .tables import interval_rows, interval_text
 
 Row = dict[str, Any]
@@ -27,6 +27,33 @@ _RULES = {
 }
 
 
+def part_rows(
+    arms: Mapping[str, Sequence[DriftRun]],
+    parts: Sequence[str],
+    row: Callable[[Sequence[DriftRun], str], Row],
+) -> list[Row]:
+    """A row an arm and part, such as :func:`last_row`."""
+    return [{"arm": arm} | row(runs, part) for arm, runs in arms.items() for part in parts]
+
+
+def head_rows(arms: Mapping[str, Mapping[int, Sequence[Head]]]) -> list[Row]:
+    """A row an arm, seed and head."""
+    return [
+        {
+            "arm": arm,
+            "seed": seed,
+            "head": index,
+            "1 - entropy, at most": _rounded(head.from_uniform),
+            "uniform": "yes" if head.uniform else "no",
+            "norm": _rounded(head.norm),
+            "rate": _rounded(head.rate),
+        }
+        for arm, seeds in arms.items()
+        for seed, heads in seeds.items()
+        for index, head in enumerate(heads)
+    ]
+
+
 def last_row(runs: Sequence[DriftRun], part: str) -> Row:
     """A part at the last log, means over seeds: its norm beside its velocity."""
 
@@ -43,14 +70,14 @@ def last_row(runs: Sequence[DriftRun], part: str) -> Row:
         "velocity / norm": _mean(own),
         "displacement": mean("displacement"),
         "gradient (rms)": mean("gradient"),
-        "only decays from": _steps([run.only_decays(part) for run in runs]),
+        "only decays from": steps_text([run.only_decays(part) for run in runs]),
     }
 
 
 def rule_row(runs: Sequence[DriftRun], part: str, every: int) -> Row:
     """What the published rules answer about a part's drift at every so many logs, seed by seed."""
     return {"part": part} | {
-        name: _steps([run.answer(rule, part, every) for run in runs])
+        name: steps_text([run.answer(rule, part, every) for run in runs])
         for name, rule in _RULES.items()
     }
 
@@ -67,7 +94,7 @@ def made_up_rows() -> list[Row]:
     }
     return [
         {"series": name}
-        | {rule: _steps([ask(_LOGS.tolist(), values)]) for rule, ask in rules.items()}
+        | {rule: steps_text([ask(_LOGS.tolist(), values)]) for rule, ask in rules.items()}
         for name, values in MADE_UP.items()
     ]
 
@@ -101,7 +128,7 @@ def attention_row(runs: Sequence[DriftRun]) -> Row:
     """Accuracy and attention at the last log; uniform attention has entropy 1."""
     least = [float(run.entropy[-1].min()) for run in runs]
     return {
-        "accuracy .90 at": _steps([run.grokked for run in runs]),
+        "accuracy .90 at": steps_text([run.grokked for run in runs]),
         "accuracy": _mean([run.score("accuracy")[-1] for run in runs]),
         "training accuracy": _mean([run.score("train_accuracy")[-1] for run in runs]),
         "entropy of the least uniform head, at start": _mean([r.entropy[0].min() for r in runs]),
@@ -111,9 +138,14 @@ def attention_row(runs: Sequence[DriftRun]) -> Row:
 
 
 def _mean(values: Sequence[float]) -> float:
+    return _rounded(float(np.mean(values)))
+
+
+def _rounded(value: float) -> float:
     """To four digits, enough for a table."""
-    return float(f"{np.mean(values):.4g}")
+    return float(f"{value:.4g}")
 
 
-def _steps(steps: Sequence[int | float | None]) -> str:
+def steps_text(steps: Sequence[int | float | None]) -> str:
+    """Steps in a row, a dash for None and NaN."""
     return ", ".join("-" if step is None or np.isnan(step) else f"{step:.0f}" for step in steps)

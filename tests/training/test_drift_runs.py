@@ -172,9 +172,11 @@ def test_a_log_is_read():
     assert math.isnan(run.decay_rate("QK", 80.0))  # two logs
     assert math.isnan(run.decay_rate("QK", math.nan))
     assert run.entropy.tolist() == [[0.5, 1.0]] * 10
-    assert run.head_rates(70.0) == pytest.approx([-math.log(0.99), 0.0])
-    assert np.isnan(run.head_rates(80.0)).all()
-    assert run.uniform_heads(70.0).tolist() == [False, True]
+    used, uniform = run.heads(70.0, scale=2.0)
+    assert (used.uniform, uniform.uniform) == (False, True)
+    assert (used.from_uniform, used.norm) == (0.5, pytest.approx(0.99**90))
+    assert (used.rate, uniform.rate) == (pytest.approx(-math.log(0.99) / 2), 0.0)
+    assert all(math.isnan(head.rate) for begin in (80.0, math.nan) for head in run.heads(begin))
 
 
 def test_half_way_may_be_up_or_down():
@@ -194,6 +196,16 @@ def test_the_model_ends_with_the_weights_of_the_run(tmp_path):
             torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=1e-4)
 
 
+def test_velocities_are_compared_log_by_log():
+    parts = [
+        {"QK": {"velocity": one}, "OV": {"velocity": two}} for one, two in ((9.0, 1.0), (1.0, 2.0))
+    ]
+    run = DriftRun([{"step": i, "parts": each} for i, each in enumerate(parts)])
+    assert run.velocity_ratio("QK", "OV", 0.0) == (9 + 0.5) / 2
+    assert run.velocity_ratio("QK", "OV", 1.0) == 0.5
+    assert math.isnan(run.velocity_ratio("QK", "OV", 2.0))
+
+
 def test_a_rule_reads_every_so_many_logs():
     run = decaying()  # its drift grows by 3 a step: never stable
     assert math.isnan(run.answer(published_stable_step, "QK", 1))
@@ -204,5 +216,5 @@ def test_a_rule_reads_every_so_many_logs():
 
 def test_a_run_that_never_grokked_has_no_last_third():
     run = DriftRun([{**r, "accuracy": [0.5]} for r in decaying().rows])
-    assert run.grokked is None
+    assert math.isnan(run.grokked)
     assert math.isnan(run.last_third)

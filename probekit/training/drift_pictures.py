@@ -24,7 +24,7 @@ _SMALLEST = 1e-12  # on an axis of logarithms
 
 
 def norm_figure(arms: Arms, decay: Mapping[str, float], begin: int) -> Figure:
-    """Norms; dashed QK under decay alone, from the start and from step ``begin``.
+    """Norms; dashed QK under decay alone, from the start and from step ``begin``, run by run.
 
     Args:
         decay: by arm, learning rate times weight decay, a step.
@@ -167,25 +167,24 @@ def _draw(
 def _decay_alone(
     axis: Axes, runs: Sequence[DriftRun], decay: float, begin: int, velocity: bool
 ) -> None:
-    """QK's norm or velocity, from the mean over runs at ``begin`` on."""
-    steps = np.array([step for step in runs[0].steps if step >= begin])
-    if not len(steps):
-        return
-    start = float(np.mean([run.at(int(steps[0]), "QK", "norm") for run in runs]))
-    norms = decayed(start, decay, steps - steps[0])
-    if velocity:
-        norms = norms / (1 - decay) ** _spacing(runs[0]) - norms
-    label = None if axis.get_legend_handles_labels()[1].count("decay alone") else "decay alone"
-    axis.plot(steps, norms, "k--", lw=1, label=label)
+    """QK's norm or velocity under decay alone, from each run's norm at ``begin`` on."""
+    for run in runs:
+        norms = run.part("QK", "norm")
+        kept = [(step, norm) for step, norm in zip(run.steps, norms, strict=True) if step >= begin]
+        if not kept:
+            continue
+        steps = np.array([step for step, _ in kept])
+        alone = decayed(float(kept[0][1]), decay, steps - steps[0])
+        if velocity:
+            alone = alone / (1 - decay) ** (run.steps[1] - run.steps[0]) - alone
+        drawn = "decay alone" in axis.get_legend_handles_labels()[1]
+        label = None if drawn else "decay alone"
+        axis.plot(steps, alone, "k--", lw=1, label=label)
 
 
 def decayed(norm: float, decay: float, steps: np.ndarray) -> Float[np.ndarray, " log"]:
     """``norm * (1 - decay)**steps``: AdamW without gradients, decay its ``lr * weight_decay``."""
     return norm * (1 - decay) ** steps
-
-
-def _spacing(run: DriftRun) -> int:
-    return run.steps[1] - run.steps[0]
 
 
 def _finished(figure: Figure, axes: list[Axes]) -> Figure:

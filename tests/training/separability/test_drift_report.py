@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from probekit.training import DriftRun, Head, interval_text
-from probekit.training.drift_pictures import (
+from probekit.training.separability.drift_pictures import (
     SHOWN,
     attention_figure,
     decayed,
@@ -20,7 +20,7 @@ from probekit.training.drift_pictures import (
     rule_figure,
     velocity_figure,
 )
-from probekit.training.drift_tables import (
+from probekit.training.separability.drift_tables import (
     attention_row,
     half_way_rows,
     head_rows,

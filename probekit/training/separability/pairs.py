@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..errors import RunError
-from ..hooked.model import HookedModel, weights
-from ..runs import RunDir
-from .fit import Optimisation, fit, read_weights
-from .stack import Stack
-from .tasks import Task
+from ...errors import RunError
+from ...hooked.model import HookedModel, weights
+from ...runs import RunDir
+from ..fit import Optimisation, fit, read_weights
+from ..stack import Stack
+from ..tasks import Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ def train_pair(
     a, b, fork, late = (load(seed) for seed in (own, other, own, own))
     stack, halfway = Stack([a, b, fork]), RunDir(run.path / "halfway")
 
-    def keep(step: int) -> Mapping[str, Any]:
+    def keep(step: int, _: Any) -> Mapping[str, Any]:
         if step == half:
             stack.copy_to(0, late)
             halfway.save_checkpoint(step, weights(late), {})

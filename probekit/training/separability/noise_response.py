@@ -13,12 +13,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from ..attachment import attach
-from ..geometry.activity import mean_norm
-from ..hooked.model import weights
-from ..interventions import Noise
-from ..probes import Accuracy, LogitMargin, Record
-from .fit import margins
+from ...attachment import attach
+from ...geometry.activity import mean_norm
+from ...hooked.model import weights
+from ...interventions import Noise
+from ...probes import Accuracy, LogitMargin, Record
+from ..fit import margins
 from .sedation import setting_key
 
 Tokens = Int[Tensor, "batch pos"]

@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import pytest
 
-from probekit.training.swap_pictures import (
+from probekit.training.separability.swap_pictures import (
     grouped_bars,
     learning_figure,
     similarity_figure,

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from ..runs import RunDir
-from .drift import log_slope
-from .stability import time_to_generalisation, time_to_stability
+from ...runs import RunDir
+from ..drift import log_slope
+from ..stability import time_to_generalisation, time_to_stability
 
 #: Such as published_stable_step.
 Rule = Callable[[Sequence[int], Sequence[float]], int | None]

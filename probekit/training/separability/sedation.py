@@ -10,13 +10,13 @@ from jaxtyping import Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from ..attachment import attach
-from ..geometry.activity import mean_norm
-from ..hooked.model import weights
-from ..probes import Record
+from ...attachment import attach
+from ...geometry.activity import mean_norm
+from ...hooked.model import weights
+from ...probes import Record
+from ..leak import find_leak
+from ..tasks import ModularTask
 from .disturbance import SITE, Scaling, disturbed_scores, read_signal, scaled
-from .leak import find_leak
-from .tasks import ModularTask
 
 Setting = tuple[Scaling, float | None, float]  # way, target (None: as it is), sigma
 

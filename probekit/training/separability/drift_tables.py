@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from .drift import published_onset_step, published_stabilisation_step, published_stable_step
+from ..drift import published_onset_step, published_stabilisation_step, published_stable_step
+from ..tables import interval_rows, interval_text
 from .drift_log import DriftRun, Head, half_way
-from .tables import interval_rows, interval_text
 
 Row = dict[str, Any]
 _LOGS = np.arange(41)

@@ -20,16 +20,16 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ..attachment import attach
-from ..errors import ProbekitError
-from ..geometry import Procrustes, procrustes
-from ..hooked.load import random_twin
-from ..hooked.model import HookedModel, load_weights, weights
-from ..hooked.native import native_field
-from ..hooked.selection import Selection
-from ..interventions.swap_weights import donor_weights
-from ..probes import Record
-from .readout import check_readable
+from ...attachment import attach
+from ...errors import ProbekitError
+from ...geometry import Procrustes, procrustes
+from ...hooked.load import random_twin
+from ...hooked.model import HookedModel, load_weights, weights
+from ...hooked.native import native_field
+from ...hooked.selection import Selection
+from ...interventions.swap_weights import donor_weights
+from ...probes import Record
+from ..readout import check_readable
 
 # Which axis of a native model's parameter runs over the features of the residual stream.
 _OUT = ("attn.o.weight", "attn.o.bias", "mlp.fc_out.weight", "mlp.fc_out.bias")

@@ -16,12 +16,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformer_lens.model_bridge import TransformerBridge
 
-from ..attachment import attach
-from ..errors import ProbekitError
-from ..geometry.activity import mean_norm
-from ..interventions import Clamp, Edit, Noise
-from ..items import Item
-from ..probes import Accuracy, LogitMargin, Record
+from ...attachment import attach
+from ...errors import ProbekitError
+from ...geometry.activity import mean_norm
+from ...interventions import Clamp, Edit, Noise
+from ...items import Item
+from ...probes import Accuracy, LogitMargin, Record
 
 #: The ways of :func:`scaled`.
 Scaling = Literal["none", "norm", "each vector", "variance", "variance there", "noise divided"]

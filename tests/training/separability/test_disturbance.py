@@ -6,7 +6,7 @@ import torch
 import probekit as pk
 from probekit.hooked.model import weights
 from probekit.training import disturbed_scores, read_signal, rescaled_accuracy, scaled
-from probekit.training.sedation import (
+from probekit.training.separability.sedation import (
     noise_range,
     noisy_points,
     ratio_spreads,

@@ -12,8 +12,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .outcome import t_interval
-from .tables import Table, series_of
+from ..outcome import t_interval
+from ..tables import Table, series_of
 
 #: what was published, by label and series of a table
 Marks = Mapping[tuple[str, str], float]

@@ -12,15 +12,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..attachment import attach
-from ..geometry import cka, flattened_cosine
-from ..hooked.load import random_twin
-from ..hooked.model import HookedModel
-from ..interventions import SwapPackedRows, SwapWeights
-from ..interventions.swap_weights import Donor
-from ..items import Item
-from ..probes import Record
-from .fit import scores
+from ...attachment import attach
+from ...geometry import cka, flattened_cosine
+from ...hooked.load import random_twin
+from ...hooked.model import HookedModel
+from ...interventions import SwapPackedRows, SwapWeights
+from ...interventions.swap_weights import Donor
+from ...items import Item
+from ...probes import Record
+from ..fit import scores
 
 #: From a donor to the item that puts its weights in.
 Swap = Callable[[Donor], SwapWeights | SwapPackedRows]

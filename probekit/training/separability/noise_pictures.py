@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .outcome import t_interval
+from ..outcome import t_interval
 
 #: x -> values, one a seed
 Curve = Mapping[float, Sequence[float]]

@@ -7,7 +7,7 @@ import probekit as pk
 from probekit.hooked.model import weights
 from probekit.runs import RunDir
 from probekit.training import InterleavedTask, Optimisation, fit_under, train_frozen
-from probekit.training.fit_under import FROZEN
+from probekit.training.separability.fit_under import FROZEN
 
 TASK = InterleavedTask(11, 8, held_out=20)
 OPTIMISATION = Optimisation(steps=12, batch=8, log_every=4)
@@ -52,7 +52,7 @@ def test_a_killed_run_goes_on_and_a_finished_one_gives_its_weights(tmp_path) -> 
     clamp = [pk.Clamp("variance", 0.5)]
     whole = under(tmp_path / "whole", clamp)
 
-    def stop(step):
+    def stop(step, row):
         if step == 8:
             raise Interrupted
         return {}

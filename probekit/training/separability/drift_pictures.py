@@ -13,7 +13,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .drift import published_stable_step
+from ..drift import published_stable_step
 from .drift_log import DriftRun, Head
 
 #: arm -> its runs, one a seed

@@ -17,16 +17,16 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from ..attachment import attach
-from ..errors import ProbekitError
-from ..hooked.model import weights
-from ..hooked.selection import Selection
-from ..probes import VDI
-from ..runs import RunDir
-from .drift import DriftTracker, parameter_distance, parameter_norm
-from .fit import Optimisation, cross_entropy, fit, read_logits
-from .stack import Stack
-from .tasks import Task
+from ...attachment import attach
+from ...errors import ProbekitError
+from ...hooked.model import weights
+from ...hooked.selection import Selection
+from ...probes import VDI
+from ...runs import RunDir
+from ..drift import DriftTracker, parameter_distance, parameter_norm
+from ..fit import Optimisation, cross_entropy, fit, read_logits
+from ..stack import Stack
+from ..tasks import Task
 
 #: Parts whose drift is logged, by the parts of FreezeWeights; the write-up's "QK" is QKV where
 #: the three are packed.
@@ -109,7 +109,7 @@ class _Watched:
         self.shown = task.validation()[0][:_LOOKED_AT]
         self.examples = task.batch(np.random.default_rng(0), optimisation.batch)
 
-    def row(self, step: int) -> dict[str, Any]:
+    def row(self, step: int, _: Any) -> dict[str, Any]:
         beyond = self._each(self._beyond_decay(step))
         gradients = self._each(self._gradient)
         parts = self.tracker.log(self.stack.parameters)

@@ -6,15 +6,15 @@ from typing import Any
 
 from transformer_lens.model_bridge import TransformerBridge
 
-from ..attachment import attach
-from ..hooked.model import weights
-from ..interventions import Clamp
-from ..items import Item
-from ..runs import RunDir
+from ...attachment import attach
+from ...hooked.model import weights
+from ...interventions import Clamp
+from ...items import Item
+from ...runs import RunDir
+from ..fit import Optimisation, fit, read_weights
+from ..stack import Stack
+from ..tasks import Task
 from .disturbance import disturbed_scores, read_signal
-from .fit import Optimisation, fit, read_weights
-from .stack import Stack
-from .tasks import Task
 
 
 def fit_under(

@@ -29,9 +29,11 @@ from .stacked_adamw import StackedAdamW, clip_stacked_grad_norm
 from .tasks import Task
 
 Model = Stack | TransformerBridge
-#: (step, tokens, what the final norm gives at the last position): added to each run's loss
+#: (step, tokens, what the final norm gives at the positions that are read) to what is added to
+#: each run's loss
 Penalty = Callable[
-    [int, Int[Tensor, "*run batch pos"], Float[Tensor, "run batch d_model"]], Float[Tensor, " run"]
+    [int, Int[Tensor, "*run batch pos"], Float[Tensor, "run batch read d_model"]],
+    Float[Tensor, " run"],
 ]
 #: (step, its row of the log) to what is added to the row
 Watch = Callable[[int, Mapping[str, Any]], Mapping[str, Any]]
@@ -74,7 +76,7 @@ def fit(
     Args:
         seeds: of the batches, one a run; runs of one seed see the same batches.
         frozen: parameters that are not trained, by their names in a checkpoint.
-        penalty: added to the cross-entropy, stacks that read the last position only.
+        penalty: added to the cross-entropy, of stacks only.
         edits: by step what acts on one hooked model while it is trained, not while it is logged.
             Seed noise by the step, or a resumed run would draw other noise.
         stop: asked after each log whether the run ends here.
@@ -120,8 +122,8 @@ def fit(
                 loss = cross_entropy(read_logits(model, tokens, labels.shape[-1]), labels)
             else:
                 assert isinstance(model, Stack)
-                final = model.final(tokens)
-                loss = cross_entropy(model.unembed(final)[:, :, None], labels)
+                final = model.final(tokens, labels.shape[-1])
+                loss = cross_entropy(model.unembed(final), labels)
                 loss = loss + penalty(step, tokens, final)
             loss.sum().backward()
         if optimisation.clip is not None:
@@ -169,9 +171,9 @@ def read_weights(run: RunDir, model: Model) -> None:
 def read_logits(
     model: Model, tokens: Int[Tensor, "*run batch pos"], read: int
 ) -> Float[Tensor, "run batch read d_vocab"]:
-    """Logits at the last ``read`` positions (1 or all), with an axis `run` of 1 for one model."""
+    """Logits at the last ``read`` positions, with an axis `run` of 1 for one model."""
     if isinstance(model, Stack):
-        return model.logits(tokens)[:, :, None] if read == 1 else model.all_logits(tokens)
+        return model.unembed(model.final(tokens, read))
     logits = model(tokens[0] if tokens.ndim == 3 else tokens)
     return logits[None, :, -read:]
 

@@ -82,10 +82,10 @@ def test_a_penalty_is_added_to_each_runs_loss(tmp_path):
 
     def shrink(step, tokens, final):
         shares.append((step, tuple(tokens.shape), tuple(final.shape)))
-        return torch.tensor([0.0, 10.0]) * final.square().mean((1, 2))
+        return torch.tensor([0.0, 10.0]) * final.square().mean((1, 2, 3))
 
     run_fit(tmp_path / "penalised", stack, SUMS, penalty=shrink)
-    assert shares == [(step, (2, 16, 2), (2, 16, 16)) for step in range(20)]
+    assert shares == [(step, (2, 16, 2), (2, 16, 1, 16)) for step in range(20)]
     plain = Stack(models(SUMS))
     run_fit(tmp_path / "plain", plain, SUMS)
     gain = [each.parameters["ln_out.weight"] for each in (stack, plain)]

@@ -94,11 +94,11 @@ def fit(
     run.start(
         {"task": repr(task), **asdict(optimisation), "seeds_of_runs": seeds, "frozen": frozen}
     )
+    for name, parameter in own.items():
+        parameter.requires_grad_(name not in frozen)
     if run.done:
         read_weights(run, model)
         return
-    for name, parameter in own.items():
-        parameter.requires_grad_(name not in frozen)
     trained = [parameter for name, parameter in own.items() if name not in frozen]
     optimizer = StackedAdamW(trained, lr=optimisation.lr, weight_decay=optimisation.weight_decay)
     held_out, every = task.validation(), optimisation.log_every

@@ -56,7 +56,7 @@ def swap_figure(
         baselines: accuracy without a swap, by arm.
         published: drawn into the first panel.
     """
-    figure, axes = _panels(len(tables), width=13.0)
+    figure, axes = _panels(tables, width=13.0)
     for axis, (arm, table) in zip(axes, tables.items(), strict=True):
         grouped_bars(axis, table, published if axis is axes[0] else {})
         axis.axhline(baselines[arm], color="0.3", ls="--", lw=1, label="without a swap")
@@ -74,7 +74,7 @@ def similarity_figure(tables: Mapping[str, Table], published: Marks) -> Figure:
         tables: by arm.
         published: drawn into the first panel.
     """
-    figure, axes = _panels(len(tables), width=10.0)
+    figure, axes = _panels(tables, width=10.0)
     for axis, (arm, table) in zip(axes, tables.items(), strict=True):
         grouped_bars(axis, table, published if axis is axes[0] else {})
         axis.axhline(0, color="k", lw=0.8)
@@ -84,9 +84,10 @@ def similarity_figure(tables: Mapping[str, Table], published: Marks) -> Figure:
     return _with_legend(figure, axes[0])
 
 
-def _panels(count: int, width: float) -> tuple[Figure, list[Axes]]:
+def _panels(tables: Mapping[str, Table], width: float) -> tuple[Figure, list[Axes]]:
+    count, alike = len(tables), len({tuple(table) for table in tables.values()}) == 1
     figure, grid = plt.subplots(
-        count, 1, figsize=(width, 3 * count + 0.6), sharex=True, squeeze=False
+        count, 1, figsize=(width, 3 * count + 0.6), sharex=alike, squeeze=False
     )
     return figure, list(grid[:, 0])
 

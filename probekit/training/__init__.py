@@ -52,6 +52,11 @@ from .outcome import saturation_of_targets as saturation_of_targets
 from .outcome import t_interval as t_interval
 from .outcome import target_slope as target_slope
 from .readout import readout_logits as readout_logits
+from .separability.anchoring import AnchorPenalty as AnchorPenalty
+from .separability.anchoring import AveragePenalty as AveragePenalty
+from .separability.anchoring import Ramp as Ramp
+from .separability.anchoring import penalty_gradient as penalty_gradient
+from .separability.anchoring import sequence_cosine as sequence_cosine
 from .separability.bases import aligned_attention as aligned_attention
 from .separability.bases import permute_features as permute_features
 from .separability.bases import permuted_twin as permuted_twin
@@ -73,6 +78,14 @@ from .separability.hybrids import similarities as similarities
 from .separability.hybrids import similarity as similarity
 from .separability.hybrids import swap_accuracies as swap_accuracies
 from .separability.hybrids import weight_swaps as weight_swaps
+from .separability.margin_readings import margin_readings as margin_readings
+from .separability.margin_readings import rising_shares as rising_shares
+from .separability.margin_readings import updates_per_epoch as updates_per_epoch
+from .separability.next_token import by_position as by_position
+from .separability.next_token import guesses as guesses
+from .separability.next_token import prediction_rows as prediction_rows
+from .separability.next_token import predictions as predictions
+from .separability.next_token import random_text as random_text
 from .separability.noise_response import falling_share as falling_share
 from .separability.noise_response import noisy_logit_scores as noisy_logit_scores
 from .separability.noise_response import scores_under_noise as scores_under_noise

@@ -66,11 +66,11 @@ PREDICTION = "not published: if the arms are one algorithm"
 #: One run each, on batches of its own.
 ARMS = {
     "λ = 0": Arm(),
-    "λ = 0.05": Arm(itself=0.05),
-    "λ = 0.3": Arm(itself=0.3),
+    "λ = 0.05": Arm("itself", 0.05),
+    "λ = 0.3": Arm("itself", 0.3),
     "anchor, logged": Arm(),
-    "moving average": Arm(average=0.3),
-    "anchor, orthogonal": Arm(anchor=0.3),
+    "moving average": Arm("average"),
+    "anchor, orthogonal": Arm("anchor"),
 }
 SAME = ("λ = 0", "λ = 0.05", "λ = 0.3", "anchor, logged")  # plain cross-entropy, all of them
 #: By number of layers what is trained side by side: its arms, and whether weights decay.

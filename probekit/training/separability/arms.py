@@ -6,120 +6,113 @@ only logged has none either. Their differences are the noise floor of all others
 Source: "The Conservation of Separability", phase 4 (metastability, lambda sweep, factorial).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 from transformer_lens.model_bridge import TransformerBridge
 
 from ...runs import RunDir
 from ..fit import Optimisation, Penalty, cross_entropy, fit
 from ..stack import Stack
 from ..tasks import Task
+from .anchoring import AnchorPenalty, AveragePenalty, Ramp, penalty_gradient, sequence_cosine
 from .drift_runs import part_names
 from .metastability import GOOD
 
-Residual = Float[Tensor, "run batch d_model"]
-_KEPT = 0.99  # of the moving average, a step
+Final = Float[Tensor, "run batch read d_model"]
+Tokens = Int[Tensor, "*run batch pos"]
+TERMS = ("itself", "average", "anchor")
 
 
 @dataclass(frozen=True)
 class Arm:
-    """What is added to a run's cross-entropy; r is what the final norm gives at the last position.
+    """What is added to a run's cross-entropy, and its full weight.
 
-    Args:
-        itself: weight of ``|mean_b cos(stopgrad r_b, r_b)|``, which is 1 whatever r is.
-        average: weight of ``|cos(m, mean_b r_b)|``, m the moving average of the second.
-        anchor: weight of ``|mean_b cos(a_b, r_b)|``, a of the network that the runs began as.
+    ``itself`` is ``|mean cos(r, r)|`` with one r detached, ``average`` the cosine with r's moving
+    average, ``anchor`` that with the network that the runs began as; None adds nothing.
     """
 
-    itself: float = 0.0
-    average: float = 0.0
-    anchor: float = 0.0
+    term: Literal["itself", "average", "anchor"] | None = None
+    weight: float = 0.3
 
 
-def itself_term(r: Residual) -> Float[Tensor, " run"]:
-    """``|mean_b cos(stopgrad r_b, r_b)|``: 1, with a gradient of 0 but for rounding."""
-    return F.cosine_similarity(r.detach(), r, dim=-1).mean(-1).abs()
+@dataclass(frozen=True, eq=False)
+class ItselfPenalty:
+    """``weight(step) * |mean cos(stopgrad r, r)|``, of some runs: 1 whatever r is.
+
+    Its gradient is 0 but for rounding, so that the weight changes nothing. The write-up's lambda
+    sweep has it.
+    """
+
+    runs: Sequence[int]
+    weight: Callable[[int], float]
+
+    def __call__(self, step: int, tokens: Tokens, final: Final) -> Float[Tensor, " run"]:
+        runs = [*self.runs]
+        cosines = sequence_cosine(final[runs], final[runs].detach()).abs()
+        added = final.new_zeros(len(final))
+        return added.index_put((torch.tensor(runs),), self.weight(step) * cosines)
 
 
-def average_term(r: Residual, average: Float[Tensor, "run d_model"]) -> Float[Tensor, " run"]:
-    """``|cos(m, mean_b r_b)|``; 0 while the average m is 0."""
-    return F.cosine_similarity(average, r.mean(1), dim=-1).abs()
-
-
-def anchor_term(r: Residual, anchor: Residual) -> Float[Tensor, " run"]:
-    """``|mean_b cos(a_b, r_b)|``, as the write-up's orthogonality penalty."""
-    return F.cosine_similarity(anchor.detach(), r, dim=-1).mean(-1).abs()
-
-
-def arm_penalty(
-    arms: Sequence[Arm],
-    anchor: Stack,
-    average: Float[Tensor, "run d_model"],
-    ramp: tuple[int, int],
-) -> Penalty:
-    """The penalty of :func:`~probekit.training.fit` for a stack with one run an arm.
+def arm_penalties(
+    arms: Sequence[Arm], model: TransformerBridge, ramp: Callable[[float], Ramp]
+) -> tuple[list[Penalty], dict[str, Tensor]]:
+    """The penalties of a stack with one run an arm, and the state that they keep.
 
     Args:
-        anchor: a stack of one run, which stays as it is.
-        average: zeros; changed in place, pass it to ``fit`` as ``state`` too.
-        ramp: steps at which the weights begin to rise from 0 and reach their full size.
+        model: the anchor; it is copied.
+        ramp: from a full weight to the weight by step.
     """
-    itself, averages, anchors = (
-        torch.tensor([getattr(arm, term) for arm in arms])
-        for term in ("itself", "average", "anchor")
-    )
-    anchored = [index for index, arm in enumerate(arms) if arm.anchor]
-    begin, full = ramp
-
-    def penalty(step: int, tokens: Tensor, final: Tensor) -> Tensor:
-        r, weight = final[:, :, -1], min(max((step - begin) / (full - begin), 0.0), 1.0)
-        added = itself * itself_term(r) + averages * average_term(r, average)
-        with torch.no_grad():
-            average.mul_(_KEPT).add_((1 - _KEPT) * r.mean(1))
-        for index in anchored:
-            with torch.no_grad():
-                there = anchor.final(tokens if tokens.ndim == 2 else tokens[index])[:, :, -1]
-            own = F.one_hot(torch.tensor(index), len(arms))
-            added = added + own * anchors[index] * anchor_term(r[index : index + 1], there)
-        return weight * added
-
-    return penalty
+    penalties: list[Penalty] = []
+    state: dict[str, Tensor] = {}
+    for run, arm in enumerate(arms):
+        if arm.term == "itself":
+            penalties.append(ItselfPenalty([run], ramp(arm.weight)))
+        elif arm.term == "anchor":
+            penalties.append(AnchorPenalty(Stack([model]), [run], ramp(arm.weight)))
+        elif arm.term == "average":
+            average = state[f"average.{run}"] = torch.zeros(len(arms), model.cfg.d_model)
+            penalties.append(AveragePenalty(average, [run], ramp(arm.weight)))
+    return penalties, state
 
 
 def term_gradients(
-    stack: Stack, anchor: Stack, tokens: Int[Tensor, "batch pos"], labels: Int[Tensor, "batch 1"]
+    stack: Stack, model: TransformerBridge, tokens: Int[Tensor, "batch pos"], labels: Tensor
 ) -> dict[str, float]:
     """The gradient norm of each term of weight 1, as a fraction of the cross-entropy's.
 
-    By the parameters that are trained.
-    Of the first run; the moving average is that of the anchor.
+    Of the stack's first run, by the parameters that are trained. The moving average is that of
+    the anchor.
+
+    Args:
+        model: the anchor.
     """
-    own = [p for p in stack.parameters.values() if p.requires_grad]
-    final = stack.final(tokens)
-    r = final[:, :, -1]
+    anchor, read = Stack([model]), labels.shape[-1]
     with torch.no_grad():
-        there = anchor.final(tokens)[:1, :, -1]
-    terms = {
-        "cross-entropy": cross_entropy(stack.unembed(final), labels)[0],
-        "itself": itself_term(r)[0],
-        "average": average_term(r[:1], there.mean(1))[0],
-        "anchor": anchor_term(r[:1], there)[0],
+        average = anchor.final(tokens, read).mean((1, 2)).expand(len(stack), -1).clone()
+
+    def one(_: int) -> float:
+        return 1.0
+
+    def whole(step: int, tokens: Tensor, final: Tensor) -> Tensor:
+        return cross_entropy(stack.unembed(final), labels)
+
+    penalties: dict[str, Penalty] = {
+        "itself": ItselfPenalty([0], one),
+        "average": AveragePenalty(average, [0], one),
+        "anchor": AnchorPenalty(anchor, [0], one),
+        "cross-entropy": whole,
     }
-
-    def norm(term: Tensor) -> float:
-        found = torch.autograd.grad(term, own, retain_graph=True, allow_unused=True)
-        return float(sum(g.double().square().sum() for g in found if g is not None)) ** 0.5
-
-    norms = {name: norm(term) for name, term in terms.items()}
-    whole = norms.pop("cross-entropy")
-    return {name: value / whole for name, value in norms.items()}
+    norms = {
+        name: float(penalty_gradient(stack, penalty, 0, tokens, read)[0])
+        for name, penalty in penalties.items()
+    }
+    return {term: norms[term] / norms["cross-entropy"] for term in TERMS}
 
 
 def critical(accuracies: Sequence[float]) -> bool:
@@ -148,9 +141,14 @@ def train_arms(
         ``logs``, by arm the ``steps`` and each one's ``accuracy``; and ``gradients``, the
         :func:`term_gradients` where the first arm ends.
     """
-    young, stack = Stack([model]), Stack([model] * len(arms))
-    average = torch.zeros(len(arms), model.cfg.d_model)
-    ramp = optimisation.steps // 10, optimisation.steps // 5
+    stack, tenth = Stack([model] * len(arms)), optimisation.steps // 10
+    penalties, state = arm_penalties(
+        [*arms.values()], model, lambda weight: Ramp(weight, tenth, tenth)
+    )
+
+    def penalty(step: int, tokens: Tensor, final: Tensor) -> Tensor:
+        return sum((each(step, tokens, final) for each in penalties), final.new_zeros(len(final)))
+
     fit(
         run,
         stack,
@@ -158,8 +156,8 @@ def train_arms(
         optimisation,
         [1_000 * (1 + index) + seed for index in range(len(arms))],
         frozen=part_names(model)["QKV"],
-        penalty=arm_penalty([*arms.values()], young, average, ramp),
-        state={"average": average},
+        penalty=penalty,
+        state=state,
         **where,
     )
     rows = run.rows()
@@ -171,4 +169,4 @@ def train_arms(
         for index, arm in enumerate(arms)
     }
     tokens, labels = task.batch(np.random.default_rng(seed), optimisation.batch)
-    return {"logs": logs, "gradients": term_gradients(stack, young, tokens, labels)}
+    return {"logs": logs, "gradients": term_gradients(stack, model, tokens, labels)}

@@ -8,13 +8,12 @@ import probekit as pk
 from probekit.hooked.model import weights
 from probekit.runs import RunDir
 from probekit.training import ModularTask, Optimisation, Stack
+from probekit.training.separability.anchoring import Ramp, sequence_cosine
 from probekit.training.separability.arms import (
     Arm,
-    anchor_term,
-    arm_penalty,
-    average_term,
+    ItselfPenalty,
+    arm_penalties,
     critical,
-    itself_term,
     term_gradients,
     train_arms,
 )
@@ -28,71 +27,67 @@ def load(seed=0):
     return pk.load("modular-deep-2", seed=seed, **sizes)
 
 
-def residuals(seed=0, runs=2, batch=5):
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randn(runs, batch, 16, generator=generator, dtype=torch.float64)
-    return drawn.requires_grad_()
+def final_of(seed, runs):
+    drawn = torch.randn(runs, 5, 1, 16, generator=torch.Generator().manual_seed(seed))
+    return drawn.double().requires_grad_()
+
+
+def test_the_cosine_with_itself_is_one_and_has_no_gradient() -> None:
+    final = final_of(0, runs=3)
+    added = ItselfPenalty([1], lambda step: 0.5 * step)(4, torch.zeros(5, 2).long(), final)
+    torch.testing.assert_close(added, torch.tensor([0, 2.0, 0], dtype=torch.float64))
+    assert torch.autograd.grad(added.sum(), final)[0].norm() < 1e-14
+    turned = sequence_cosine(final, final_of(1, runs=3).detach()).sum()
+    assert torch.autograd.grad(turned, final)[0].norm() > 1e-2
+
+
+def test_each_arm_has_its_own_term_and_weight() -> None:
+    model, ramps = load(1), []
+
+    def ramp(weight):
+        ramps.append(weight)
+        return Ramp(weight, 10, 10)
+
+    arms = [Arm(), Arm("itself", 0.5), Arm("average", 2.0), Arm("anchor", 4.0), Arm("average")]
+    penalties, state = arm_penalties(arms, model, ramp)
+    assert ramps == [0.5, 2.0, 4.0, 0.3]
+    assert {name: tuple(each.shape) for name, each in state.items()} == {
+        "average.2": (5, 16),
+        "average.4": (5, 16),
+    }
+    (tokens, _), anchor = TASK.validation(), Stack([model])
+    final = torch.randn(5, len(tokens), 1, 16, generator=torch.Generator().manual_seed(0))
+    first = sum(penalty(10, tokens, final) for penalty in penalties)
+    assert first.tolist() == [0] * 5
+    averages = 0.01 * final.mean((1, 2))
+    there = anchor.final(tokens)[:, :, 0]
+    expected = [
+        0.0,
+        0.5,
+        2 * cosine(averages[2], final[2, :, 0].mean(0)),
+        4 * abs(np.mean([cosine(a, b) for a, b in zip(there[0], final[3, :, 0], strict=True)])),
+        0.3 * cosine(averages[4], final[4, :, 0].mean(0)),
+    ]
+    half = sum(penalty(15, tokens, final) for penalty in penalties)
+    torch.testing.assert_close(
+        half, 0.5 * torch.tensor(expected, dtype=half.dtype), rtol=1e-4, atol=1e-6
+    )
 
 
 def cosine(x, y):
-    return float(x @ y / (x.norm() * y.norm()))
-
-
-def test_terms_are_cosines_by_hand() -> None:
-    r, other, average = (residuals(seed).detach() for seed in range(3))
-    average = average.mean(1)
-    for run in range(2):
-        each = [cosine(a, b) for a, b in zip(other[run], r[run], strict=True)]
-        assert anchor_term(r, other)[run].item() == pytest.approx(abs(np.mean(each)))
-        expected = abs(cosine(average[run], r[run].mean(0)))
-        assert average_term(r, average)[run].item() == pytest.approx(expected)
-    torch.testing.assert_close(itself_term(r), torch.ones(2, dtype=torch.float64))
-    assert average_term(r, torch.zeros(2, 16, dtype=torch.float64)).tolist() == [0, 0]
-
-
-def test_the_cosine_with_itself_has_no_gradient_and_the_others_have() -> None:
-    r, other = residuals(), residuals(1)
-    terms = {
-        "itself": itself_term(r),
-        "average": average_term(r, other.mean(1).detach()),
-        "anchor": anchor_term(r, other),
-    }
-    norms = {name: torch.autograd.grad(term.sum(), r)[0].norm() for name, term in terms.items()}
-    assert norms["itself"] < 1e-15
-    assert min(norms["average"], norms["anchor"]) > 1e-2
-
-
-def test_a_penalty_weighs_each_runs_own_terms_along_the_ramp() -> None:
-    anchor = Stack([load(1)])
-    arms = [Arm(), Arm(itself=0.5), Arm(average=2.0), Arm(anchor=4.0)]
-    average = torch.zeros(4, 16)
-    penalty = arm_penalty(arms, anchor, average, (10, 20))
-    tokens, _ = TASK.validation()
-    final = torch.randn(4, len(tokens), 1, 16, generator=torch.Generator().manual_seed(0))
-    assert penalty(10, tokens, final).tolist() == [0, 0, 0, 0]
-    torch.testing.assert_close(average, 0.01 * final[:, :, 0].mean(1))
-    before = average.clone()
-    half, r = penalty(15, tokens, final), final[:, :, 0]
-    there = anchor.final(tokens)[:, :, 0]
-    turned = average_term(r, before)[2].item(), anchor_term(r[3:], there)[0].item()
-    expected = [0, 0.5, 2 * turned[0], 4 * turned[1]]
-    torch.testing.assert_close(half, 0.5 * torch.tensor(expected))
-    per_run = penalty(30, tokens.expand(4, -1, -1), final)
-    torch.testing.assert_close(per_run[3], torch.tensor(expected[3]))
-    with pytest.raises(AssertionError):
-        torch.testing.assert_close(average, before)
+    return (x @ y / (x.norm() * y.norm())).item()
 
 
 def test_gradients_of_a_network_are_fractions_of_its_cross_entropys() -> None:
-    stack, anchor = Stack([load()]), Stack([load(1)])
+    stack, anchor = Stack([load()]), load(1)
     tokens, labels = TASK.validation()
     found = term_gradients(stack, anchor, tokens, labels)
     assert found["itself"] < 1e-5 < 1e-2 < min(found["average"], found["anchor"])
     model = load()
     loss = torch.nn.functional.cross_entropy(model(tokens)[:, -1], labels[:, 0])
     own = torch.autograd.grad(loss, list(weights(model).values()))
-    r = stack.final(tokens)[:, :, -1]
-    term = anchor_term(r, anchor.final(tokens)[:, :, -1]).sum()
+    there = Stack([anchor]).final(tokens).detach()
+    term = sequence_cosine(stack.final(tokens), there).abs().sum()
     of_term = torch.autograd.grad(term, list(stack.parameters.values()), allow_unused=True)
     norms = [sum(g.square().sum() for g in each if g is not None) ** 0.5 for each in (of_term, own)]
     assert found["anchor"] == pytest.approx(float(norms[0] / norms[1]), rel=1e-3)
@@ -101,7 +96,7 @@ def test_gradients_of_a_network_are_fractions_of_its_cross_entropys() -> None:
 def test_arms_leave_attention_alone_and_go_their_own_ways(tmp_path) -> None:
     model = load()
     before = {name: tensor.clone() for name, tensor in weights(model).items()}
-    arms = {"one": Arm(), "same": Arm(), "orthogonal": Arm(anchor=3.0)}
+    arms = {"one": Arm(), "same": Arm(), "orthogonal": Arm("anchor", 3.0)}
     where = {"title": "", "position": 0}
     found = train_arms(RunDir(tmp_path), model, arms, TASK, OPTIMISATION, 3, **where)
     assert all(torch.equal(weights(model)[name], tensor) for name, tensor in before.items())

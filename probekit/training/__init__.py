@@ -1,5 +1,7 @@
 """Training-time science: tasks, developmental monitors and detectors, as plain functions."""
 
+from .branches import branch as branch
+from .branches import fit_keeping as fit_keeping
 from .condition_runs import ConditionRun as ConditionRun
 from .condition_runs import train_conditions as train_conditions
 from .conditions import Condition as Condition
@@ -60,6 +62,7 @@ from .separability.anchoring import sequence_cosine as sequence_cosine
 from .separability.bases import aligned_attention as aligned_attention
 from .separability.bases import permute_features as permute_features
 from .separability.bases import permuted_twin as permuted_twin
+from .separability.branch_runs import BranchRuns as BranchRuns
 from .separability.disturbance import Signal as Signal
 from .separability.disturbance import disturbed_scores as disturbed_scores
 from .separability.disturbance import read_signal as read_signal
@@ -104,6 +107,15 @@ from .separability.sedation import sedate as sedate
 from .separability.sedation import setting_key as setting_key
 from .separability.sedation import spread_at_equal as spread_at_equal
 from .separability.sedation import without_noise as without_noise
+from .separability.slack_arms import mature_geometry as mature_geometry
+from .separability.slack_arms import warm_ups_and_steps as warm_ups_and_steps
+from .separability.slack_arms import young_geometry as young_geometry
+from .separability.solutions import Solution as Solution
+from .separability.solutions import compare_solutions as compare_solutions
+from .separability.solutions import read_solution as read_solution
+from .separability.solutions import rotated as rotated
+from .separability.solutions import similarity_penalty as similarity_penalty
+from .separability.solutions import wrong_logit_correlation as wrong_logit_correlation
 from .stability import classify_recovery as classify_recovery
 from .stability import collapse_count as collapse_count
 from .stability import first_drop as first_drop

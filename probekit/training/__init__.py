@@ -16,6 +16,7 @@ from .drift import parameter_norm as parameter_norm
 from .drift import published_onset_step as published_onset_step
 from .drift import published_stabilisation_step as published_stabilisation_step
 from .drift import published_stable_step as published_stable_step
+from .effect_size import cohens_d as cohens_d
 from .fit import Optimisation as Optimisation
 from .fit import cross_entropy as cross_entropy
 from .fit import fit as fit
@@ -63,6 +64,9 @@ from .separability.bases import aligned_attention as aligned_attention
 from .separability.bases import permute_features as permute_features
 from .separability.bases import permuted_twin as permuted_twin
 from .separability.branch_runs import BranchRuns as BranchRuns
+from .separability.constant_answer import constant_predictor as constant_predictor
+from .separability.constant_answer import constant_survival as constant_survival
+from .separability.constant_answer import gap_survival as gap_survival
 from .separability.disturbance import Signal as Signal
 from .separability.disturbance import disturbed_scores as disturbed_scores
 from .separability.disturbance import read_signal as read_signal
@@ -74,6 +78,11 @@ from .separability.drift_runs import fit_with_drift as fit_with_drift
 from .separability.drift_runs import part_names as part_names
 from .separability.fit_under import fit_under as fit_under
 from .separability.fit_under import train_frozen as train_frozen
+from .separability.hardened import LastLabel as LastLabel
+from .separability.hardened import fit_hardened as fit_hardened
+from .separability.hardened import noise_accuracies as noise_accuracies
+from .separability.hardened import silence as silence
+from .separability.hardened import train_hardened as train_hardened
 from .separability.hybrids import Activations as Activations
 from .separability.hybrids import accuracy as accuracy
 from .separability.hybrids import read_activations as read_activations
@@ -81,6 +90,8 @@ from .separability.hybrids import similarities as similarities
 from .separability.hybrids import similarity as similarity
 from .separability.hybrids import swap_accuracies as swap_accuracies
 from .separability.hybrids import weight_swaps as weight_swaps
+from .separability.injury import injure as injure
+from .separability.injury import pair_similarities as pair_similarities
 from .separability.margin_readings import margin_readings as margin_readings
 from .separability.margin_readings import rising_shares as rising_shares
 from .separability.margin_readings import updates_per_epoch as updates_per_epoch
@@ -94,6 +105,10 @@ from .separability.noise_response import noisy_logit_scores as noisy_logit_score
 from .separability.noise_response import scores_under_noise as scores_under_noise
 from .separability.pairs import TrainedPair as TrainedPair
 from .separability.pairs import train_pair as train_pair
+from .separability.rerouting import RepeatedTask as RepeatedTask
+from .separability.rerouting import pattern_similarities as pattern_similarities
+from .separability.rerouting import reroute as reroute
+from .separability.rerouting import rerouted as rerouted
 from .separability.sedation import agreement as agreement
 from .separability.sedation import by_target as by_target
 from .separability.sedation import least as least
@@ -116,6 +131,11 @@ from .separability.solutions import read_solution as read_solution
 from .separability.solutions import rotated as rotated
 from .separability.solutions import similarity_penalty as similarity_penalty
 from .separability.solutions import wrong_logit_correlation as wrong_logit_correlation
+from .separability.transfer import recoveries as recoveries
+from .separability.transfer import recovery_ratio as recovery_ratio
+from .separability.transfer import robustness as robustness
+from .separability.transfer import transfer_accuracies as transfer_accuracies
+from .separability.transfer import transfer_grafts as transfer_grafts
 from .stability import classify_recovery as classify_recovery
 from .stability import collapse_count as collapse_count
 from .stability import first_drop as first_drop

@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 from urllib.parse import urlsplit
 
 import torch
@@ -24,10 +24,38 @@ from .. import seam
 from ..errors import CardError, closest
 from .adapters import register_adapters
 from .cards import Card, HookedTransformerConfig, check_config, read_card
+from .equilibrium import build_equilibrium, fresh_equilibrium
+from .equilibrium_model import ARCHITECTURE, EQUILIBRIUM_FIELDS, EquilibriumModel
 from .model import HookedModel, hooked, load_weights
 from .native import NATIVE_FIELDS, build_native
 
 _PATIENCE = 0.5  # seconds to find out that there is no network
+
+
+@overload
+def load(
+    name_or_path: Literal["equilibrium"],
+    *,
+    seed: int | None = None,
+    checkpoint: str | Path | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    **overrides: Any,
+) -> EquilibriumModel: ...
+
+
+@overload
+def load(
+    name_or_path: str | Path,
+    *,
+    seed: int | None = None,
+    checkpoint: str | Path | None = None,
+    hf_model: nn.Module | None = None,
+    local_files_only: bool = False,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    **overrides: Any,
+) -> HookedModel: ...
 
 
 def load(
@@ -40,7 +68,7 @@ def load(
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     **overrides: Any,
-) -> HookedModel:
+) -> HookedModel | EquilibriumModel:
     """Load a model by the name of its card (:func:`probekit.list_models`) or a card's path.
 
     Args:
@@ -54,13 +82,17 @@ def load(
         overrides: fields of the config, for native models: ``load("grokking", n_layers=2)``.
 
     Returns:
-        a TransformerBridge whose attention is live at scores and pattern.
+        a TransformerBridge whose attention is live at scores and pattern; for the equilibrium
+        card an :class:`~probekit.hooked.equilibrium.EquilibriumModel`, which has the same surface.
 
     Raises:
         CardError: unknown card or key, weights that are not to be had (naming the id, the folder
         option and the cache), or a model that cannot be wrapped.
     """
     card = read_card(name_or_path)
+    if card.source == "equilibrium":
+        model = _load_equilibrium(card, seed, checkpoint or card.checkpoint, hf_model, overrides)
+        return model.to(device=device, dtype=dtype)
     if card.source == "native":
         model = _load_native(card, seed, checkpoint or card.checkpoint, hf_model, overrides)
     else:
@@ -101,11 +133,21 @@ def wrap(hf_model: nn.Module, *, name: str = "external") -> HookedModel:
     return model
 
 
-def random_twin(model: HookedModel, seed: int) -> HookedModel:
+@overload
+def random_twin(model: EquilibriumModel, seed: int) -> EquilibriumModel: ...
+
+
+@overload
+def random_twin(model: HookedModel, seed: int) -> HookedModel: ...
+
+
+def random_twin(model: HookedModel | EquilibriumModel, seed: int) -> HookedModel | EquilibriumModel:
     """The same architecture with fresh random weights: the null of weight and geometry batteries.
 
     Native models draw from their initialisation law, Hugging Face models from their class's.
     """
+    if isinstance(model, EquilibriumModel):
+        return fresh_equilibrium(model, seed)
     inner = model.original_model
     first = next(inner.parameters())
     if model.cfg.architecture == "TransformerLensNative":
@@ -133,23 +175,51 @@ def _load_native(
     hf_model: nn.Module | None,
     overrides: Mapping[str, Any],
 ) -> HookedModel:
+    model = hooked(build_native(_own_config(card, hf_model, overrides, NATIVE_FIELDS), seed))
+    _read_checkpoint(model, checkpoint)
+    return model
+
+
+def _load_equilibrium(
+    card: Card,
+    seed: int | None,
+    checkpoint: str | Path | None,
+    hf_model: nn.Module | None,
+    overrides: Mapping[str, Any],
+) -> EquilibriumModel:
+    cfg = _own_config(card, hf_model, overrides, EQUILIBRIUM_FIELDS)
+    cfg.architecture = ARCHITECTURE
+    model = build_equilibrium(cfg, seed)
+    _read_checkpoint(model, checkpoint)
+    return model
+
+
+def _own_config(
+    card: Card,
+    hf_model: nn.Module | None,
+    overrides: Mapping[str, Any],
+    own_fields: Mapping[str, Any],
+) -> HookedTransformerConfig:
+    """The config of a model that probekit builds itself, with fields of its own."""
     if hf_model is not None:
         raise CardError(
             f"card {card.name!r} is a native model; hf_model= needs a Hugging Face card"
         )
     check_config(card.name, overrides)
     fields = {"model_name": card.name, **card.main_config, **overrides}
-    own = {name: fields.pop(name, default) for name, default in NATIVE_FIELDS.items()}
+    own = {name: fields.pop(name, default) for name, default in own_fields.items()}
     cfg = HookedTransformerConfig(**fields)
     for name, value in own.items():
         setattr(cfg, name, value)
-    model = hooked(build_native(cfg, seed))
+    return cfg
+
+
+def _read_checkpoint(model: HookedModel | EquilibriumModel, checkpoint: str | Path | None) -> None:
     if checkpoint is not None:
         try:
             load_weights(model, load_file(checkpoint))
         except (OSError, SafetensorError) as error:
             raise CardError(f"checkpoint {checkpoint} cannot be read: {error}") from error
-    return model
 
 
 def _from_pretrained(

@@ -9,6 +9,13 @@ inputs::
     pk.dynamics.classify(force, z)                  # a Diagnosis a sequence
 """
 
+from .adjoint import Adjoint as Adjoint
+from .adjoint import alignment as alignment
+from .adjoint import block_gradients as block_gradients
+from .adjoint import bptt_gradients as bptt_gradients
+from .adjoint import exact_adjoint as exact_adjoint
+from .adjoint import parameter_gradients as parameter_gradients
+from .adjoint import truncated_adjoint as truncated_adjoint
 from .cycles import floquet as floquet
 from .cycles import lyapunov as lyapunov
 from .cycles import period as period
@@ -31,6 +38,12 @@ from .normality import nonnormality as nonnormality
 from .normality import numerical_abscissa as numerical_abscissa
 from .normality import probe_products as probe_products
 from .normality import split as split
+from .nudge import holomorphic as holomorphic
+from .nudge import nudged_state as nudged_state
+from .nudge import one_sided as one_sided
+from .nudge import symmetric as symmetric
+from .objective import Objective as Objective
+from .objective import objective_of as objective_of
 from .relaxation import Relaxation as Relaxation
 from .relaxation import relax as relax
 from .residuals import Residuals as Residuals

@@ -40,6 +40,7 @@ from .normality import probe_products as probe_products
 from .normality import split as split
 from .nudge import holomorphic as holomorphic
 from .nudge import nudged_state as nudged_state
+from .nudge import nudged_states as nudged_states
 from .nudge import one_sided as one_sided
 from .nudge import symmetric as symmetric
 from .objective import Objective as Objective

@@ -21,6 +21,8 @@ https://arxiv.org/abs/2602.03670 (AsymEP).
 
 import cmath
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,24 +33,25 @@ from .objective import Objective, States
 
 
 @torch.no_grad()
-def nudged_state(
+def nudged_states(
     force: Force,
     z: State,
     objective: Objective,
     *,
     beta: complex,
-    steps: int,
+    marks: Sequence[int],
     step_size: float = 0.1,
     corrected: bool = True,
-) -> States:
-    """Where the nudged phase from ``z`` ends; complex where ``beta`` is.
+) -> list[States]:
+    """Where the nudged phase from ``z`` is after each of ``marks`` steps; complex where beta is.
 
     Args:
         beta: times each token's own cross-entropy gradient; its imaginary part 0 for a real state.
+        marks: ascending numbers of steps.
         corrected: AsymEP's term; False is the published, uncorrected rule.
 
     Raises:
-        ProbekitError: the start or the end is not finite.
+        ProbekitError: the start or a state at a mark is not finite.
     """
     require_finite(z, "the state")
     real = isinstance(beta, float | int) or beta.imag == 0
@@ -61,14 +64,31 @@ def nudged_state(
 
     rest = z if real else z.to(torch.promote_types(z.dtype, torch.complex64))
     strength = beta.real if real else beta
-    state = rest
-    for _ in range(steps):
+    state, states = rest, []
+    for step in range(1, max(marks) + 1):
         move = force(state) - strength * objective.gradient(state)
         if corrected:
             move = move - skew(state - rest)
         state = state + step_size * move
-    require_finite(state, "the nudged state")
-    return state
+        if step in marks:
+            require_finite(state, "the nudged state")
+            states.append(state)
+    return states
+
+
+def nudged_state(
+    force: Force,
+    z: State,
+    objective: Objective,
+    *,
+    beta: complex,
+    steps: int,
+    step_size: float = 0.1,
+    corrected: bool = True,
+) -> States:
+    """The last of :func:`nudged_states`."""
+    options: Any = {"step_size": step_size, "corrected": corrected}
+    return nudged_states(force, z, objective, beta=beta, marks=(steps,), **options)[-1]
 
 
 def one_sided(
@@ -87,7 +107,7 @@ def one_sided(
         ProbekitError: beta is 0, or a state is not finite.
     """
     _check(beta)
-    options = {"steps": steps, "step_size": step_size, "corrected": corrected}
+    options: Any = {"steps": steps, "step_size": step_size, "corrected": corrected}
     return -(nudged_state(force, z, objective, beta=beta, **options) - z) / beta
 
 
@@ -107,7 +127,7 @@ def symmetric(
         ProbekitError: beta is 0, or a state is not finite.
     """
     _check(beta)
-    options = {"steps": steps, "step_size": step_size, "corrected": corrected}
+    options: Any = {"steps": steps, "step_size": step_size, "corrected": corrected}
     minus, plus = (nudged_state(force, z, objective, beta=b, **options) for b in (-beta, beta))
     return (minus - plus) / (2 * beta)
 
@@ -133,7 +153,7 @@ def holomorphic(
     _check(radius)
     if points < 2:
         raise ProbekitError(f"points={points}: a circle needs at least 2; see one_sided")
-    options = {"steps": steps, "step_size": step_size, "corrected": corrected}
+    options: Any = {"steps": steps, "step_size": step_size, "corrected": corrected}
     total = torch.zeros_like(z)
     for k in range(points // 2 + 1):
         phase = cmath.exp(2j * math.pi * k / points)

@@ -74,7 +74,7 @@ def relax(
     Args:
         start: the first state; None takes the force's own.
         tol: on the force residual of a sequence, for ``settled``.
-        stop: end once every sequence has settled.
+        stop: end once every token of every sequence has settled.
 
     Raises:
         ProbekitError: the start is not finite, or steps or step_size make no sense.
@@ -111,6 +111,6 @@ def relax(
 
 
 def _over(sums: Float[Tensor, "2 batch pos"], tol: float, stop: bool) -> bool:
-    """Whether some sequence left the finite numbers, or ``stop`` and all have settled."""
-    force, state = sums.sum(-1)
+    """Whether a token left the finite numbers, or ``stop`` and every token has settled."""
+    force, state = sums
     return not bool(force.isfinite().all()) or (stop and bool((force < tol**2 * state).all()))

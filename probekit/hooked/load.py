@@ -6,15 +6,13 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeVar, overload
 from urllib.parse import urlsplit
 
 import torch
 import transformers
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 from transformer_lens.factories.architecture_adapter_factory import ArchitectureAdapterFactory
 from transformer_lens.model_bridge.generalized_components.base import GeneralizedComponent
@@ -23,25 +21,19 @@ from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_f
 from .. import seam
 from ..errors import CardError, closest
 from .adapters import register_adapters
-from .cards import Card, HookedTransformerConfig, check_config, read_card
-from .equilibrium import build_equilibrium, fresh_equilibrium
-from .equilibrium_model import ARCHITECTURE, EQUILIBRIUM_FIELDS, EquilibriumModel
-from .model import HookedModel, hooked, load_weights
-from .native import NATIVE_FIELDS, build_native
+from .cards import Card, read_card
+from .equilibrium import fresh_equilibrium
+from .equilibrium_model import EquilibriumModel
+from .model import HookedModel, hooked
+from .native import build_native
+from .own import load_equilibrium, load_native
 
+Twin = TypeVar("Twin", HookedModel, EquilibriumModel)
 _PATIENCE = 0.5  # seconds to find out that there is no network
 
 
 @overload
-def load(
-    name_or_path: Literal["equilibrium"],
-    *,
-    seed: int | None = None,
-    checkpoint: str | Path | None = None,
-    device: str | torch.device | None = None,
-    dtype: torch.dtype | None = None,
-    **overrides: Any,
-) -> EquilibriumModel: ...
+def load(name_or_path: Literal["equilibrium"], **options: Any) -> EquilibriumModel: ...
 
 
 @overload
@@ -91,10 +83,10 @@ def load(
     """
     card = read_card(name_or_path)
     if card.source == "equilibrium":
-        model = _load_equilibrium(card, seed, checkpoint or card.checkpoint, hf_model, overrides)
+        model = load_equilibrium(card, seed, checkpoint or card.checkpoint, hf_model, overrides)
         return model.to(device=device, dtype=dtype)
     if card.source == "native":
-        model = _load_native(card, seed, checkpoint or card.checkpoint, hf_model, overrides)
+        model = load_native(card, seed, checkpoint or card.checkpoint, hf_model, overrides)
     else:
         if overrides:
             raise CardError(
@@ -133,15 +125,7 @@ def wrap(hf_model: nn.Module, *, name: str = "external") -> HookedModel:
     return model
 
 
-@overload
-def random_twin(model: EquilibriumModel, seed: int) -> EquilibriumModel: ...
-
-
-@overload
-def random_twin(model: HookedModel, seed: int) -> HookedModel: ...
-
-
-def random_twin(model: HookedModel | EquilibriumModel, seed: int) -> HookedModel | EquilibriumModel:
+def random_twin(model: Twin, seed: int) -> Twin:
     """The same architecture with fresh random weights: the null of weight and geometry batteries.
 
     Native models draw from their initialisation law, Hugging Face models from their class's.
@@ -166,60 +150,6 @@ def random_twin(model: HookedModel | EquilibriumModel, seed: int) -> HookedModel
     twin.cfg.device, twin.cfg.dtype = first.device.type, first.dtype
     twin.train(model.training)
     return twin
-
-
-def _load_native(
-    card: Card,
-    seed: int | None,
-    checkpoint: str | Path | None,
-    hf_model: nn.Module | None,
-    overrides: Mapping[str, Any],
-) -> HookedModel:
-    model = hooked(build_native(_own_config(card, hf_model, overrides, NATIVE_FIELDS), seed))
-    _read_checkpoint(model, checkpoint)
-    return model
-
-
-def _load_equilibrium(
-    card: Card,
-    seed: int | None,
-    checkpoint: str | Path | None,
-    hf_model: nn.Module | None,
-    overrides: Mapping[str, Any],
-) -> EquilibriumModel:
-    cfg = _own_config(card, hf_model, overrides, EQUILIBRIUM_FIELDS)
-    cfg.architecture = ARCHITECTURE
-    model = build_equilibrium(cfg, seed)
-    _read_checkpoint(model, checkpoint)
-    return model
-
-
-def _own_config(
-    card: Card,
-    hf_model: nn.Module | None,
-    overrides: Mapping[str, Any],
-    own_fields: Mapping[str, Any],
-) -> HookedTransformerConfig:
-    """The config of a model that probekit builds itself, with fields of its own."""
-    if hf_model is not None:
-        raise CardError(
-            f"card {card.name!r} is a native model; hf_model= needs a Hugging Face card"
-        )
-    check_config(card.name, overrides)
-    fields = {"model_name": card.name, **card.main_config, **overrides}
-    own = {name: fields.pop(name, default) for name, default in own_fields.items()}
-    cfg = HookedTransformerConfig(**fields)
-    for name, value in own.items():
-        setattr(cfg, name, value)
-    return cfg
-
-
-def _read_checkpoint(model: HookedModel | EquilibriumModel, checkpoint: str | Path | None) -> None:
-    if checkpoint is not None:
-        try:
-            load_weights(model, load_file(checkpoint))
-        except (OSError, SafetensorError) as error:
-            raise CardError(f"checkpoint {checkpoint} cannot be read: {error}") from error
 
 
 def _from_pretrained(

@@ -150,8 +150,8 @@ def test_alignment() -> None:
 
 def test_refusals(at_rest) -> None:
     _, force, z, objective, _, _ = at_rest
-    with pytest.raises(pk.ProbekitError, match=r"^a nudge of 0 gives no difference; take 0.02$"):
-        one_sided(force, z, objective, beta=0)
+    with pytest.raises(pk.ProbekitError, match=r"^a nudge of 0.0 gives no difference; take 0.02$"):
+        one_sided(force, z, objective, beta=0.0)
     with pytest.raises(pk.ProbekitError, match=r"^points=1: a circle needs at least 2"):
         holomorphic(force, z, objective, points=1)
     with pytest.raises(pk.ProbekitError, match=r"^the nudged state is not finite at "):

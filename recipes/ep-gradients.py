@@ -30,7 +30,7 @@ import probekit as pk
 import probekit.recipes
 from probekit.claims import Claim
 from probekit.dynamics.answers import ep_answers
-from probekit.dynamics.ep_study import ceiling, depths, estimators, free_residual
+from probekit.dynamics.ep_study import ceiling, depths, estimators, free_residual, setting
 from probekit.dynamics.pictures import cosine_figure, residual_figure
 from probekit.recipe_report import present_results
 from probekit.runs import RunDir
@@ -90,14 +90,13 @@ def run_unit(config: Config, unit: int, run_dir: Path, position: int) -> None:
     generator = torch.Generator().manual_seed(unit)
     drawn = torch.randint(config.vocab, (1, config.length + 1), generator=generator)
     tokens, labels = drawn[:, :-1], drawn[:, 1:]
-    size = config.step_size
+    at, size = setting(model, tokens, labels), config.step_size
+    deepest = config.marks[-1]
     found = {
-        "estimators": estimators(model, tokens, labels, config.beta, config.nudge_steps, size),
-        "depth": depths(model, tokens, labels, config.beta, config.marks, size),
-        "free": free_residual(
-            model, tokens, labels, config.beta, config.free_steps, config.marks[-1], size
-        ),
-        "ceiling": ceiling(model, tokens, labels, config.betas, 20, size),
+        "estimators": estimators(at, config.beta, config.nudge_steps, size),
+        "depth": depths(at, config.beta, config.marks, size),
+        "free": free_residual(at, config.beta, config.free_steps, deepest, size),
+        "ceiling": ceiling(at, config.betas, 20, size),
     }
     run.write_json("readings.json", found)
 

@@ -1,6 +1,7 @@
 """What the recipe on EP gradients measures on one model and one batch."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -23,30 +24,40 @@ from .relaxation import relax
 Readings = dict[str, dict[str, float]]
 
 
-def _setting(
-    model: EquilibriumModel, tokens: Tensor, labels: Tensor
-) -> tuple[Force, State, Objective, State]:
-    """The force, z*, the objective and the exact adjoint.
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """A model on one batch at its fixed point, with the exact adjoint to hold estimators against."""
+
+    model: EquilibriumModel
+    tokens: Tensor
+    labels: Tensor
+    force: Force
+    z: State
+    objective: Objective
+    exact: State
+
+
+def setting(model: EquilibriumModel, tokens: Tensor, labels: Tensor) -> Setting:
+    """Relax, finish by Newton, and solve for the adjoint.
 
     Raises:
         ProbekitError: no fixed point was found, or GMRES did not converge.
     """
     force, objective = force_of(model, tokens), objective_of(model, labels)
-    settled = relax(force, steps=1500, tol=1e-9, stop=True).state
+    settled = relax(force, steps=400, tol=1e-9, stop=True).state
     z = find_fixed_point(force, start=settled).require()
-    return force, z, objective, exact_adjoint(force, z, objective.gradient(z)).require()
+    exact = exact_adjoint(force, z, objective.gradient(z)).require()
+    return Setting(model, tokens, labels, force, z, objective, exact)
 
 
 def estimators(
-    model: EquilibriumModel,
-    tokens: Tensor,
-    labels: Tensor,
+    at: Setting,
     beta: float,
     steps: int,
     step_size: float,
 ) -> Readings:
     """Cosine and norm ratio of each estimator to the exact adjoint, at z*."""
-    force, z, objective, exact = _setting(model, tokens, labels)
+    force, z, objective, exact = at.force, at.z, at.objective, at.exact
     deep: Any = {"steps": steps, "step_size": step_size}
     found = {
         "symmetric": symmetric(force, z, objective, beta=beta, **deep),
@@ -63,15 +74,13 @@ def _aligned(a: State, exact: State) -> dict[str, float]:
 
 
 def depths(
-    model: EquilibriumModel,
-    tokens: Tensor,
-    labels: Tensor,
+    at: Setting,
     beta: float,
     marks: Sequence[int],
     step_size: float,
 ) -> Readings:
     """By depth of the nudged phase: the cosine measured, and by the truncation law."""
-    force, z, objective, exact = _setting(model, tokens, labels)
+    force, z, objective, exact = at.force, at.z, at.objective, at.exact
     gradient = objective.gradient(z)
     minus, plus = (
         nudged_states(force, z, objective, beta=b, marks=marks, step_size=step_size)
@@ -89,9 +98,7 @@ def depths(
 
 
 def free_residual(
-    model: EquilibriumModel,
-    tokens: Tensor,
-    labels: Tensor,
+    at: Setting,
     beta: float,
     free_steps: Sequence[int],
     nudge_steps: int,
@@ -101,15 +108,15 @@ def free_residual(
 
     EP's is that of the adjoint, to the exact one at z*; BPTT's that of the block's parameters.
     """
-    force, z, objective, exact = _setting(model, tokens, labels)
-    truth = block_gradients(parameter_gradients(model, tokens, z, exact, labels))
+    force, z, objective, exact = at.force, at.z, at.objective, at.exact
+    truth = block_gradients(parameter_gradients(at.model, at.tokens, z, exact, at.labels))
     readings: Readings = {}
     for steps in free_steps:
         run = relax(force, steps=steps, step_size=step_size)
         a = symmetric(
             force, run.state, objective, beta=beta, steps=nudge_steps, step_size=step_size
         )
-        through = bptt_gradients(model, tokens, labels, steps=steps, step_size=step_size)
+        through = bptt_gradients(at.model, at.tokens, at.labels, steps=steps, step_size=step_size)
         readings[str(steps)] = {
             "residual": float(run.residuals.step.aggregate[-1]),
             "EP": alignment(a, exact)[0],
@@ -119,15 +126,13 @@ def free_residual(
 
 
 def ceiling(
-    model: EquilibriumModel,
-    tokens: Tensor,
-    labels: Tensor,
+    at: Setting,
     betas: Sequence[float],
     steps: int,
     step_size: float,
 ) -> Readings:
     """By nudge at one shallow depth: cosine and norm ratio to the exact adjoint."""
-    force, z, objective, exact = _setting(model, tokens, labels)
+    force, z, objective, exact = at.force, at.z, at.objective, at.exact
     return {
         f"{beta:g}": _aligned(
             symmetric(force, z, objective, beta=beta, steps=steps, step_size=step_size), exact

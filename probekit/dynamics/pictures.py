@@ -72,8 +72,9 @@ def sweep_figure(sweeps: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
     """The last force residual against the step size: flat for a cycle of the flow."""
     figure, axis = plt.subplots(figsize=(5, 3.4))
     for label, rows in sweeps.items():
-        sizes = [row["step_size"] for row in rows]
-        axis.loglog(sizes, [max(row["g"] or 1e-16, 1e-16) for row in rows], "o-", label=label)
+        finite = [row for row in rows if row["g"] is not None]  # JSON has no infinity
+        sizes = [row["step_size"] for row in finite]
+        axis.loglog(sizes, [max(row["g"], 1e-16) for row in finite], "o-", label=label)
     axis.set_xlabel("step size, over one physical time")
     axis.set_ylabel("force residual at the end")
     axis.legend(fontsize=8)

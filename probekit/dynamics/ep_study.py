@@ -26,7 +26,7 @@ Readings = dict[str, dict[str, float]]
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """A model on one batch at its fixed point, with the adjoint that estimators are held against."""
+    """A model on one batch at its fixed point, and the adjoint that estimators are held against."""
 
     model: EquilibriumModel
     tokens: Tensor

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 from pathlib import Path
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, cast, overload
 from urllib.parse import urlsplit
 
 import torch
@@ -131,7 +131,7 @@ def random_twin(model: Twin, seed: int) -> Twin:
     Native models draw from their initialisation law, Hugging Face models from their class's.
     """
     if isinstance(model, EquilibriumModel):
-        return fresh_equilibrium(model, seed)
+        return cast(Twin, fresh_equilibrium(model, seed))
     inner = model.original_model
     first = next(inner.parameters())
     if model.cfg.architecture == "TransformerLensNative":
@@ -149,7 +149,7 @@ def random_twin(model: Twin, seed: int) -> Twin:
         twin.original_model.to(*place)
     twin.cfg.device, twin.cfg.dtype = first.device.type, first.dtype
     twin.train(model.training)
-    return twin
+    return cast(Twin, twin)
 
 
 def _from_pretrained(

@@ -10,11 +10,11 @@ state that is not at rest is wrong in proportion to what is left.
     probekit run ep-gradients --preset quick      three seeds of random weights, C = 64, T = 32
     probekit run ep-gradients --preset paper      ten seeds
 
-Expected of quick: cosine to the exact adjoint above 0.999 with the correction (beta 0.02, 300
+Expected of quick (from the findings; it has not been run to its end yet): cosine to the exact adjoint above 0.999 with the correction (beta 0.02, 300
 steps) and below 0.5 without; the law to 1e-3 at every depth; cosines that rise as the residual
 falls; cosines at 20 steps that move by less than 0.01 for nudges up to 0.2.
 
-Time on two cores: quick about 2 minutes, paper 7 (estimated).
+Time on two cores: not measured yet.
 
 Source: the dossier "EP below-CE-2.1 divergence", findings 001, G1 to G5. Its checkpoints are not
 public, so weights are random here and the published numbers are those of another model.

@@ -11,12 +11,12 @@ the numerical abscissa; rho, whose value of about 1.4 is that of a random matrix
     probekit run hopf --preset quick      five regimes, 100 random systems, three random blocks
     probekit run hopf --preset paper      ten seeds, larger blocks
 
-Expected of quick: closed form to 1e-6, five of five regimes and at least 95 of 100 random systems,
+Expected of quick (from the findings; it has not been run to its end yet): closed form to 1e-6, five of five regimes and at least 95 of 100 random systems,
 exact zeros above the diagonal, rescaled leads equal to 1e-4 for c = 0, 1, 3, and an abscissa more
 than 3 to the right of the rightmost eigenvalue. Turning up W_O, W_2 or the qk gain of random
 blocks crosses now as a pair, now as a real eigenvalue, now not at all.
 
-Time on two cores: quick about 3 minutes, paper 15 (estimated).
+Time on two cores: not measured yet.
 
 Source: the dossier "EP below-CE-2.1 divergence", findings 001, D1 to D9. D6 there sets a planted
 Hopf cycle beside a trained Euler artefact; here both are planted.

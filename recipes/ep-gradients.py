@@ -10,7 +10,8 @@ state that is not at rest is wrong in proportion to what is left.
     probekit run ep-gradients --preset quick      three seeds of random weights, C = 64, T = 32
     probekit run ep-gradients --preset paper      ten seeds
 
-Expected of quick (from the findings; it has not been run to its end yet): cosine to the exact adjoint above 0.999 with the correction (beta 0.02, 300
+The preset has not been run to its end yet; expected, from the findings, of quick:
+cosine to the exact adjoint above 0.999 with the correction (beta 0.02, 300
 steps) and below 0.5 without; the law to 1e-3 at every depth; cosines that rise as the residual
 falls; cosines at 20 steps that move by less than 0.01 for nudges up to 0.2.
 

@@ -11,7 +11,8 @@ the numerical abscissa; rho, whose value of about 1.4 is that of a random matrix
     probekit run hopf --preset quick      five regimes, 100 random systems, three random blocks
     probekit run hopf --preset paper      ten seeds, larger blocks
 
-Expected of quick (from the findings; it has not been run to its end yet): closed form to 1e-6, five of five regimes and at least 95 of 100 random systems,
+The preset has not been run to its end yet; expected, from the findings, of quick:
+closed form to 1e-6, five of five regimes and at least 95 of 100 random systems,
 exact zeros above the diagonal, rescaled leads equal to 1e-4 for c = 0, 1, 3, and an abscissa more
 than 3 to the right of the rightmost eigenvalue. Turning up W_O, W_2 or the qk gain of random
 blocks crosses now as a pair, now as a real eigenvalue, now not at all.

@@ -46,8 +46,8 @@ from probekit.training import (
     interval_rows,
     published_stable_step,
 )
-from probekit.training import drift_pictures as draw
-from probekit.training import drift_tables as tables
+from probekit.training.separability import drift_pictures as draw
+from probekit.training.separability import drift_tables as tables
 
 NAME = "drift"
 WRITE_UP = "Conservation of Separability, experiment 2"

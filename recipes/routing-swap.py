@@ -60,7 +60,11 @@ from probekit.training import (
     train_pair,
     weight_swaps,
 )
-from probekit.training.swap_pictures import learning_figure, similarity_figure, swap_figure
+from probekit.training.separability.swap_pictures import (
+    learning_figure,
+    similarity_figure,
+    swap_figure,
+)
 
 NAME = "routing-swap"
 WRITE_UP = "The Conservation of Separability, experiment 1"

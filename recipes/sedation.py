@@ -58,7 +58,11 @@ from probekit.training import (
     train_frozen,
     without_noise,
 )
-from probekit.training.sedation_pictures import margin_figure, ratio_figure, sedation_figure
+from probekit.training.separability.sedation_pictures import (
+    margin_figure,
+    ratio_figure,
+    sedation_figure,
+)
 
 NAME = "sedation"
 WRITE_UP = "The Conservation of Separability, sedation curve"

@@ -48,7 +48,7 @@ from probekit.training import (
     noisy_logit_scores,
     scores_under_noise,
 )
-from probekit.training.noise_pictures import curves_figure
+from probekit.training.separability.noise_pictures import curves_figure
 
 NAME = "stroke"
 WRITE_UP = "The Conservation of Separability, stroke test"
@@ -62,6 +62,7 @@ PUBLISHED = {
 }
 AMPLITUDE = (8.12, 8.14)
 PANELS = {"accuracy": "accuracy", "margin": "margin", "norm of the residual": "residual"}
+NULLS = ("noisy logits", "what its norm sets")
 Unit = tuple[str, int]  # an arm and a seed
 Results = dict[str, Any]  # by arm what run_unit wrote, every number a list over the seeds
 
@@ -262,9 +263,7 @@ def figure(results: Results, place: str) -> Any:
         f"σ of noise at the {place}",
         ["accuracy", "margin (logits)", "mean L2 norm"],
         published=published if place == "final norm" else {},
-        dashed=[
-            f"{arm}, {null}" for arm in ARMS for null in ("noisy logits", "what its norm sets")
-        ],
+        dashed=[f"{arm}, {null}" for arm in ARMS for null in NULLS],
     )
 
 

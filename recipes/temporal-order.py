@@ -49,8 +49,8 @@ from probekit.training import (
     published_stabilisation_step,
     published_stable_step,
 )
-from probekit.training import drift_pictures as draw
-from probekit.training import drift_tables as tables
+from probekit.training.separability import drift_pictures as draw
+from probekit.training.separability import drift_tables as tables
 
 NAME = "temporal-order"
 WRITE_UP = "Conservation of Separability, experiment 2"

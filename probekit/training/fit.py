@@ -1,11 +1,12 @@
 """Train the models of a stack, or one hooked model, on a task; may be killed and resumed.
 
 For experiments that train many small models under one protocol and look at them afterwards: the
-loop, the log of what validation reads, and the weights. Edits during training (noise, clamps) are
-attached to a hooked model before it is given; models without edits train faster as a stack.
+loop, the log of what validation reads, and the weights. Items that act in training (noise, clamps)
+need a hooked model; models without them train faster as a stack.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
@@ -17,8 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformer_lens.model_bridge import TransformerBridge
 
+from ..attachment import attach
 from ..errors import RunError
 from ..hooked.model import copy_into, weights
+from ..items import Item
 from ..runs import RunDir
 from .loop import train
 from .stack import Stack
@@ -26,8 +29,14 @@ from .stacked_adamw import StackedAdamW, clip_stacked_grad_norm
 from .tasks import Task
 
 Model = Stack | TransformerBridge
-#: (step, what the final norm gives at the last position) to what is added to each run's loss
-Penalty = Callable[[int, Float[Tensor, "run batch d_model"]], Float[Tensor, " run"]]
+#: (step, tokens, what the final norm gives at the positions that are read) to what is added to
+#: each run's loss
+Penalty = Callable[
+    [int, Int[Tensor, "*run batch pos"], Float[Tensor, "run batch read d_model"]],
+    Float[Tensor, " run"],
+]
+#: (step, its row of the log) to what is added to the row
+Watch = Callable[[int, Mapping[str, Any]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,9 @@ def fit(
     position: int,
     frozen: Sequence[str] = (),
     penalty: Penalty | None = None,
-    watch: Callable[[int], Mapping[str, Any]] | None = None,
+    edits: Callable[[int], Sequence[Item]] | None = None,
+    watch: Watch | None = None,
+    stop: Callable[[], bool] | None = None,
     state: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> None:
     """Train ``model`` in place; a finished run only gives it the weights that it ended with.
@@ -65,27 +76,32 @@ def fit(
     Args:
         seeds: of the batches, one a run; runs of one seed see the same batches.
         frozen: parameters that are not trained, by their names in a checkpoint.
-        penalty: added to the cross-entropy, stacks that read the last position only.
+        penalty: added to the cross-entropy, of stacks only.
+        edits: by step what acts on one hooked model while it is trained, not while it is logged.
+            Seed noise by the step, or a resumed run would draw other noise.
+        stop: asked after each log whether the run ends here.
         state: further tensors of ``watch`` or ``penalty``, saved and restored with a checkpoint.
 
     Raises:
-        RunError: a parameter to freeze that is not there, another number of seeds than runs, or a
-        folder of another run.
+        RunError: a parameter to freeze that is not there, another number of seeds than runs, edits
+            of a stack, or a folder of another run.
     """
     own = _parameters(model)
     runs = len(model) if isinstance(model, Stack) else 1
     _check(own, runs, seeds, frozen)
+    if edits and isinstance(model, Stack):
+        raise RunError("edits attach to a hooked model, not to a stack; train one model at a time")
     run.start(
         {"task": repr(task), **asdict(optimisation), "seeds_of_runs": seeds, "frozen": frozen}
     )
+    for name, parameter in own.items():
+        parameter.requires_grad_(name not in frozen)
     if run.done:
         read_weights(run, model)
         return
-    for name, parameter in own.items():
-        parameter.requires_grad_(name not in frozen)
     trained = [parameter for name, parameter in own.items() if name not in frozen]
     optimizer = StackedAdamW(trained, lr=optimisation.lr, weight_decay=optimisation.weight_decay)
-    held_out = task.validation()
+    held_out, every = task.validation(), optimisation.log_every
 
     def batch(step: int) -> tuple[Tensor, Tensor]:
         # A generator a step, so that a resumed run draws what an uninterrupted one would.
@@ -100,14 +116,16 @@ def fit(
 
     def update(step: int) -> None:
         tokens, labels = batch(step)
-        if penalty is None:
-            loss = cross_entropy(read_logits(model, tokens, labels.shape[-1]), labels)
-        else:
-            assert isinstance(model, Stack)
-            final = model.final(tokens)
-            loss = cross_entropy(model.unembed(final)[:, :, None], labels) + penalty(step, final)
         optimizer.zero_grad()
-        loss.sum().backward()
+        with _acting(model, edits, step):
+            if penalty is None:
+                loss = cross_entropy(read_logits(model, tokens, labels.shape[-1]), labels)
+            else:
+                assert isinstance(model, Stack)
+                final = model.final(tokens, labels.shape[-1])
+                loss = cross_entropy(model.unembed(final), labels)
+                loss = loss + penalty(step, tokens, final)
+            loss.sum().backward()
         if optimisation.clip is not None:
             _clip(trained, optimisation.clip, isinstance(model, Stack))
         optimizer.step()
@@ -116,7 +134,7 @@ def fit(
         seen = scores(model, *batch(step))
         row = {"step": step, **scores(model, *held_out)}
         row |= {f"train_{name}": seen[name] for name in ("accuracy", "loss")}
-        return {**row, **(watch(step) if watch else {})}
+        return {**row, **(watch(step, row) if watch else {})}
 
     train(
         run,
@@ -125,10 +143,12 @@ def fit(
         steps=optimisation.steps,
         update=update,
         log=log,
-        log_every=optimisation.log_every,
-        checkpoint_every=optimisation.log_every * max(1, 500 // optimisation.log_every),
+        log_every=every,
+        checkpoint_every=optimisation.log_every
+        * (1 if stop else max(1, 500 // optimisation.log_every)),
         title=title,
         position=position,
+        stop=stop,
         state=state,
     )
     run.write_json("summary.json", {"steps": optimisation.steps})
@@ -151,9 +171,9 @@ def read_weights(run: RunDir, model: Model) -> None:
 def read_logits(
     model: Model, tokens: Int[Tensor, "*run batch pos"], read: int
 ) -> Float[Tensor, "run batch read d_vocab"]:
-    """Logits at the last ``read`` positions (1 or all), with an axis `run` of 1 for one model."""
+    """Logits at the last ``read`` positions, with an axis `run` of 1 for one model."""
     if isinstance(model, Stack):
-        return model.logits(tokens)[:, :, None] if read == 1 else model.all_logits(tokens)
+        return model.unembed(model.final(tokens, read))
     logits = model(tokens[0] if tokens.ndim == 3 else tokens)
     return logits[None, :, -read:]
 
@@ -189,6 +209,14 @@ def margins(
     chosen = logits.gather(-1, labels[..., None])
     others = logits.scatter(-1, labels[..., None], -torch.inf)
     return chosen[..., 0] - others.amax(-1)
+
+
+def _acting(
+    model: Model, edits: Callable[[int], Sequence[Item]] | None, step: int
+) -> AbstractContextManager[Any]:
+    return (
+        nullcontext() if edits is None or isinstance(model, Stack) else attach(model, *edits(step))
+    )
 
 
 def _parameters(model: Model) -> dict[str, Any]:

@@ -68,6 +68,10 @@ class LanguageTask:
         """The vocabulary, by token id."""
         return list(_encoded(self.file, self.level, self.vocab)[2])
 
+    def text(self) -> Int[Tensor, " token"]:
+        """The training part, the first nine tenths, as token ids."""
+        return torch.from_numpy(_encoded(self.file, self.level, self.vocab)[0])
+
     def batch(
         self, generator: np.random.Generator, size: int
     ) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]:

@@ -27,6 +27,7 @@ def train(
     checkpoint_every: int,
     title: str,
     position: int,
+    stop: Callable[[], bool] | None = None,
     state: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> None:
     """Call ``update(step)`` for steps 0 to ``steps - 1``, going on from the last checkpoint.
@@ -36,6 +37,8 @@ def train(
     only: draw random numbers from a generator seeded by the step.
 
     Args:
+        stop: asked after each log whether the run ends here, with the checkpoint that precedes the
+            log: let ``checkpoint_every`` be ``log_every``.
         state: further tensors that ``update`` or ``log`` keep, changed in place: they are saved
             with each checkpoint and restored with it. Names other than the model's.
 
@@ -60,6 +63,8 @@ def train(
         if step % log_every == 0:
             with torch.no_grad():
                 run.append(log(step))
+            if stop is not None and stop():
+                break
         if step < steps:
             update(step)
 

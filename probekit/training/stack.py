@@ -83,20 +83,19 @@ class Stack:
         Args:
             tokens: with an axis `run`, each run's own; without, shared by all.
         """
-        return self.unembed(self.final(tokens))
+        return self.unembed(self.final(tokens))[:, :, 0]
 
     def all_logits(self, tokens: Tokens) -> Float[Tensor, "run batch pos d_vocab"]:
         """Each run's logits at every position."""
-        final, _ = stacked_final(self.parameters, tokens, self._cfg, tokens.shape[-1])
-        return unembed(self.parameters, final)
+        return self.unembed(self.final(tokens, tokens.shape[-1]))
 
-    def final(self, tokens: Tokens) -> Float[Tensor, "run batch d_model"]:
-        """What the final norm gives at the last position, which the unembedding reads."""
-        return stacked_final(self.parameters, tokens, self._cfg, 1)[0][:, :, 0]
+    def final(self, tokens: Tokens, read: int = 1) -> Float[Tensor, "run batch read d_model"]:
+        """What the final norm gives at the last ``read`` positions, which the unembedding reads."""
+        return stacked_final(self.parameters, tokens, self._cfg, read)[0]
 
     def unembed(
-        self, final: Float[Tensor, "run batch d_model"]
-    ) -> Float[Tensor, "run batch d_vocab"]:
+        self, final: Float[Tensor, "run batch read d_model"]
+    ) -> Float[Tensor, "run batch read d_vocab"]:
         """Logits of :meth:`final`."""
         return unembed(self.parameters, final)
 
@@ -105,7 +104,7 @@ class Stack:
     ) -> tuple[Float[Tensor, "run batch d_vocab"], list[Float[Tensor, "run batch head query key"]]]:
         """:meth:`logits`, and every layer's attention pattern over all queries, with gradients."""
         final, patterns = stacked_final(self.parameters, tokens, self._cfg, 1, with_patterns=True)
-        return self.unembed(final[:, :, 0]), patterns
+        return self.unembed(final)[:, :, 0], patterns
 
     def copy_to(self, run: int, model: TransformerBridge) -> None:
         """Write one run's parameters into a model, for monitors, which use the ordinary attach.

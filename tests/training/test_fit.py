@@ -80,12 +80,12 @@ def test_frozen_parameters_stay_and_the_rest_is_trained(tmp_path):
 def test_a_penalty_is_added_to_each_runs_loss(tmp_path):
     stack, shares = Stack(models(SUMS)), []
 
-    def shrink(step, final):
-        shares.append((step, tuple(final.shape)))
-        return torch.tensor([0.0, 10.0]) * final.square().mean((1, 2))
+    def shrink(step, tokens, final):
+        shares.append((step, tuple(tokens.shape), tuple(final.shape)))
+        return torch.tensor([0.0, 10.0]) * final.square().mean((1, 2, 3))
 
     run_fit(tmp_path / "penalised", stack, SUMS, penalty=shrink)
-    assert shares == [(step, (2, 16, 16)) for step in range(20)]
+    assert shares == [(step, (2, 16, 2), (2, 16, 1, 16)) for step in range(20)]
     plain = Stack(models(SUMS))
     run_fit(tmp_path / "plain", plain, SUMS)
     gain = [each.parameters["ln_out.weight"] for each in (stack, plain)]
@@ -93,12 +93,35 @@ def test_a_penalty_is_added_to_each_runs_loss(tmp_path):
     assert gain[0][1].norm() < gain[1][1].norm()
 
 
+def noisy(step):
+    return [pk.Noise(0.5, "0.ln1", seed=step)]
+
+
+def test_edits_act_in_training_and_not_in_the_log(tmp_path):
+    (edited,), (expected,) = models(SUMS, seeds=(0,)), models(SUMS, seeds=(0,))
+    rows = run_fit(tmp_path, edited, SUMS, [0], edits=noisy)
+    optimizer = torch.optim.AdamW(weights(expected).values(), 1e-3, weight_decay=0.1)
+    for step in range(20):
+        tokens, labels = SUMS.batch(np.random.default_rng([0, 0, step]), 16)
+        with pk.attach(expected, *noisy(step)):
+            loss = F.cross_entropy(expected(tokens)[:, -1], labels[:, 0])
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(list(weights(expected).values()), 0.5)
+        optimizer.step()
+    for name, tensor in weights(expected).items():
+        torch.testing.assert_close(weights(edited)[name], tensor, rtol=1e-3, atol=1e-5)
+    tokens, labels = SUMS.validation()
+    clean = F.cross_entropy(edited(tokens)[:, -1], labels[:, 0]).item()
+    assert rows[-1]["loss"][0] == pytest.approx(clean, rel=1e-5)
+
+
 class Interrupted(Exception):
     pass
 
 
 def _smooth(stack, state):
-    def watch(step):
+    def watch(step, row):
         if state["stop"] == step:
             raise Interrupted
         state["mean"].lerp_(stack.parameters["ln_out.weight"].detach(), 0.5)
@@ -137,4 +160,6 @@ def test_mistakes_are_named_before_training(tmp_path):
         run_fit(tmp_path, stack, SUMS, frozen=["attn"])
     with pytest.raises(pk.RunError, match="a seed a run: 2 runs, given 1"):
         run_fit(tmp_path, stack, SUMS, [0])
+    with pytest.raises(pk.RunError, match="edits attach to a hooked model, not to a stack"):
+        run_fit(tmp_path, stack, SUMS, edits=noisy)
     assert not list(tmp_path.iterdir())

@@ -81,7 +81,7 @@ def test_logits_at_every_position_are_each_models_own(variant, per_run, batch):
     built, tokens = models(*variant), tokens_of(0, per_run)[..., :batch, :]
     stack = Stack(built)
     logits = stack.all_logits(tokens)
-    torch.testing.assert_close(stack.unembed(stack.final(tokens)), logits[:, :, -1])
+    torch.testing.assert_close(stack.unembed(stack.final(tokens)), logits[:, :, -1:])
     readers = torch.randn_like(logits)
     stacked = gradients((logits * readers).sum(), list(stack.parameters.values()))
     for run, model in enumerate(built):

@@ -1,0 +1,1 @@
+"""What the experiments of the write-up "Conservation of Separability" share."""

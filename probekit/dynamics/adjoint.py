@@ -5,7 +5,7 @@
 ``a`` is the adjoint. Backpropagation through the relaxation (BPTT) differs by what the relaxation
 has left undone; uncorrected equilibrium propagation solves ``J a = -dL/dz`` instead.
 
-Source: ../shared/findings/001.md, section 3; GMRES is SciPy's.
+Source: the dossier "EP below-CE-2.1 divergence", section 3; GMRES is SciPy's.
 """
 
 from dataclasses import dataclass

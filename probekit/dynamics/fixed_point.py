@@ -5,7 +5,7 @@ point is found by ``pos`` small Newton iterations in ``d_model`` dimensions. Tha
 fixed points, which a relaxation runs away from; a spectrum belongs there and not at a point on an
 orbit. Newton finds *a* fixed point: where there are several, the start decides which.
 
-Source: ../shared/findings/001.md, section 0.2; Anderson and Broyden are SciPy's.
+Source: the dossier "EP below-CE-2.1 divergence", section 0.2; Anderson and Broyden are SciPy's.
 """
 
 from collections.abc import Callable

@@ -10,7 +10,7 @@ rho = sqrt(2) is what a matrix of independent entries has: it is the null, not a
 large wherever attention couples tokens and says little about stability; a weighted log-norm that
 grades positions comes closer.
 
-Source: ../shared/findings/001.md, section 4; "nc" Jacobians leave out the leak.
+Source: the dossier "EP below-CE-2.1 divergence", section 4; "nc" Jacobians leave out the leak.
 """
 
 import math

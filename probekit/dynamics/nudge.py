@@ -15,8 +15,8 @@ on real and imaginary part separately. Estimators of the adjoint a:
 with phi_k = 2 pi k / N; N = 2 is symmetric. They mislead where z* is not at rest: what the phase
 then adds is drift, not gradient; and beyond the radius of analyticity more points do not help.
 
-Source: ../shared/findings/001.md, section 3; https://arxiv.org/abs/2209.00530 (holomorphic EP),
-https://arxiv.org/abs/2602.03670 (AsymEP).
+Source: the dossier "EP below-CE-2.1 divergence", section 3; https://arxiv.org/abs/2209.00530
+(holomorphic EP), https://arxiv.org/abs/2602.03670 (AsymEP).
 """
 
 import cmath

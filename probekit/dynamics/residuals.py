@@ -5,7 +5,7 @@
 The two differ by the step, and mixing them misleads: under a genuine cycle g does not depend on
 the step, r does. An aggregate over a batch hides the few sequences that do not settle.
 
-Source: ../shared/findings/001.md, section 2.
+Source: the dossier "EP below-CE-2.1 divergence", section 2.
 """
 
 from dataclasses import dataclass

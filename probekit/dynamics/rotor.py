@@ -11,8 +11,8 @@ first position); all others are ``-(1 + c)``. What kappa and phi do: small kappa
 at an angle, a Hopf bifurcation of the flow; phi near 90 degrees, a flow that is stable and an Euler
 map that is not; phi = 0, a real branch point; phi = 180, a flip of the map.
 
-Source: ../shared/findings/001.md, section 6.2. There x is drawn freely, so that the formula holds
-to 1 % at the first position; here it is exact everywhere.
+Source: the dossier "EP below-CE-2.1 divergence", section 6.2. There x is drawn freely,
+so that the formula holds to 1 % at the first position; here it is exact everywhere.
 """
 
 import math

@@ -9,7 +9,8 @@ rightmost of J (``rightmost``: stability of the flow) and the largest of ``M = 1
 It misleads at a state that is not at rest: the eigenvalues of a point on an orbit say nothing
 about the fixed point.
 
-Source: ../shared/findings/001.md, sections 0.1 and 0.2; ARPACK through scipy.sparse.linalg.eigs.
+Source: the dossier "EP below-CE-2.1 divergence", sections 0.1 and 0.2; ARPACK through
+scipy.sparse.linalg.eigs.
 """
 
 from typing import Any, Literal

@@ -15,7 +15,7 @@ weakening attention ends a Hopf cycle and an Euler artefact alike.
 It misleads near onset, where growth takes longer than the time given: ``time`` should be ten
 times ``1 / |Re mu|``.
 
-Source: ../shared/findings/001.md, section 6.2.
+Source: the dossier "EP below-CE-2.1 divergence", section 6.2.
 """
 
 import math

@@ -7,7 +7,7 @@ ratio of exponentials from which the largest *real* part is taken, GELU has its 
 
 It misleads where the erf form of GELU is asked for: that one is real only.
 
-Source: ../shared/findings/001.md, sections 1 and 3; holomorphic EP, https://arxiv.org/abs/2209.00530
+Source: the dossier "EP below-CE-2.1 divergence", sections 1 and 3; holomorphic EP, https://arxiv.org/abs/2209.00530
 """
 
 import math

@@ -11,7 +11,7 @@ own block, in complex numbers, and under ``torch.func``.
 It misleads where logits are read as those of a fixed point: nothing here says whether the state
 has settled. :func:`probekit.dynamics.relax` does.
 
-Source: ../shared/findings/001.md, section 1. Several blocks are our own extension.
+Source: the dossier "EP below-CE-2.1 divergence", section 1. Several blocks are our own extension.
 """
 
 from typing import Any

@@ -24,7 +24,8 @@ def period(trace: Float[Tensor, "time batch"]) -> Float[Tensor, " batch"]:
     Hann-windowed FFT, the peak between bins by a parabola through the logarithms. A column whose
     spread is below 1e-9 of its size, or that has fewer than four steps, has none.
     """
-    samples = trace.detach().double().cpu().numpy()
+    # An even count: only then has a period of 2 a line of its own.
+    samples = trace[len(trace) % 2 :].detach().double().cpu().numpy()
     count = len(samples)
     if count < 4:
         return torch.full(trace.shape[1:], torch.nan, dtype=torch.float64)

@@ -28,7 +28,7 @@ from .model import HookedModel, hooked
 from .native import build_native
 from .own import load_equilibrium, load_native
 
-Twin = TypeVar("Twin", HookedModel, EquilibriumModel)
+Twin = TypeVar("Twin", bound=HookedModel | EquilibriumModel)
 _PATIENCE = 0.5  # seconds to find out that there is no network
 
 

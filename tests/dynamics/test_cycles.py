@@ -23,22 +23,28 @@ def test_periods_of_known_waves() -> None:
     periods = torch.tensor([2.0, 3.9, 9.7, 23.1, 40.0], dtype=torch.float64)
     waves = torch.cos(2 * math.pi * steps[:, None] / periods + 0.3) + 5
     torch.testing.assert_close(period(waves), periods, rtol=2e-3, atol=0)
+    flip = (-1.0) ** steps[:, None]
+    assert float(period(flip[:25])[0]) == float(period(flip[:24])[0]) == pytest.approx(2)
     assert period(torch.ones(50, 1)).isnan().all() and period(torch.ones(3, 1)).isnan().all()
 
 
 def test_the_cycle_of_the_normal_form() -> None:
-    force = hopf_normal_form(growth=1.0, omega=2.0)
-    run = relax(force, steps=1600, step_size=0.01)
-    assert float(run.state.norm()) == pytest.approx(1, abs=0.05)
-    assert float(period(run.projection[-1200:])[0]) * 0.01 == pytest.approx(math.pi, rel=0.01)
-    exponents = lyapunov(force, run.state, steps=314, step_size=0.01, warmup=50)
-    # Along the cycle 0, across it -2 growth; Euler's steps move both by O(step).
-    torch.testing.assert_close(
-        exponents[0], torch.tensor([0.0, -2.0], dtype=torch.float64), rtol=0, atol=0.1
-    )
-    found = floquet(force, run.state, steps=314, step_size=0.01)[0].abs()
-    assert float(found[0]) == pytest.approx(1, abs=0.03)
-    assert float(found[1]) == pytest.approx(math.exp(-2 * math.pi), abs=1e-3)
+    # Of its Euler map, exactly: the step is such that 40 of them are one turn.
+    omega, turn = 2.0, 40
+    step = math.sin(2 * math.pi / turn) / omega
+    factor = math.sqrt(1 - (step * omega) ** 2)  # 1 + step (growth - |z|^2) on the cycle
+    square = 1 + (1 - factor) / step
+    across = 1 - 2 * step * factor * square  # d|z'| / d|z|
+    force = hopf_normal_form(growth=1.0, omega=omega)
+    run = relax(force, steps=400, step_size=step)
+    assert float(run.state.norm()) == pytest.approx(math.sqrt(square), abs=1e-9)
+    assert float(period(run.projection[-200:])[0]) == pytest.approx(turn, rel=2e-3)
+    exponents = lyapunov(force, run.state, steps=turn, step_size=step, warmup=2 * turn)
+    expected = torch.tensor([0, math.log(across) / step], dtype=torch.float64)
+    torch.testing.assert_close(exponents[0], expected, rtol=0, atol=1e-6)
+    found = floquet(force, run.state, steps=turn, step_size=step)[0].abs()
+    expected = torch.tensor([1, across**turn], dtype=torch.float64)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-8)
 
 
 def test_floquet_and_lyapunov_of_a_linear_map() -> None:
@@ -49,8 +55,8 @@ def test_floquet_and_lyapunov_of_a_linear_map() -> None:
     expected = (1 + 0.05 * mu) ** 12
     torch.testing.assert_close(found.abs(), expected.abs().sort(descending=True).values)
     torch.testing.assert_close(found.sum(), expected.sum())
-    exponents = lyapunov(linear(a), z, steps=600, count=3, step_size=0.05, warmup=100)[0]
-    expected = ((1 + 0.05 * mu).abs().log() / 0.05).sort(descending=True).values
+    exponents = lyapunov(linear(a), z, steps=150, count=3, step_size=0.2, warmup=25)[0]
+    expected = ((1 + 0.2 * mu).abs().log() / 0.2).sort(descending=True).values
     torch.testing.assert_close(exponents, expected, rtol=0, atol=0.02)
 
 

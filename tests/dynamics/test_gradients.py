@@ -100,7 +100,7 @@ def test_bptt_comes_to_the_exact_gradient(at_rest) -> None:
     assert cosines[-1] == pytest.approx(1, abs=1e-9) and ratio == pytest.approx(1, abs=1e-6)
 
 
-@pytest.mark.parametrize("steps", [3, 20, 60])
+@pytest.mark.parametrize("steps", [3, 40])
 def test_the_truncation_law(at_rest, steps) -> None:
     _, force, z, objective, gradient, a = at_rest
     law = truncated_adjoint(force, z, gradient, steps=steps)
@@ -113,10 +113,10 @@ def test_the_truncation_law(at_rest, steps) -> None:
 
 def test_orders_of_the_estimators(at_rest) -> None:
     _, force, z, objective, gradient, _ = at_rest
-    law = truncated_adjoint(force, z, gradient, steps=30)
+    law = truncated_adjoint(force, z, gradient, steps=12)
 
     def error(estimate, **options) -> float:
-        return float((estimate(force, z, objective, steps=30, **options) - law).norm())
+        return float((estimate(force, z, objective, steps=12, **options) - law).norm())
 
     # Halving the nudge halves, quarters, and divides by 16 what is wrong.
     one = [error(one_sided, beta=b) for b in (0.02, 0.01)]
@@ -133,10 +133,11 @@ def test_without_correction_it_is_another_inverse(at_rest) -> None:
     _, force, z, objective, gradient, a = at_rest
     whole = dense_jacobian(force, z)
     wrong = torch.linalg.solve(whole, -gradient.flatten(1)).view_as(z)
-    found = symmetric(force, z, objective, beta=1e-4, steps=400, corrected=False)
+    deep: dict = {"beta": 1e-4, "steps": 100, "step_size": 0.15}
+    found = symmetric(force, z, objective, **deep, corrected=False)
     torch.testing.assert_close(found, wrong, rtol=0, atol=1e-5)
     assert alignment(found, a)[0] < 0.99
-    right = symmetric(force, z, objective, beta=1e-4, steps=400)
+    right = symmetric(force, z, objective, **deep)
     torch.testing.assert_close(right, a, rtol=0, atol=1e-5)
 
 
@@ -155,6 +156,6 @@ def test_refusals(at_rest) -> None:
     with pytest.raises(pk.ProbekitError, match=r"^points=1: a circle needs at least 2"):
         holomorphic(force, z, objective, points=1)
     with pytest.raises(pk.ProbekitError, match=r"^the nudged state is not finite at "):
-        nudged_state(force, z, objective, beta=0.1, steps=3000, step_size=100.0)
+        nudged_state(force, z, objective, beta=0.1, steps=60, step_size=1e6)
     with pytest.raises(pk.ProbekitError, match=r"^the nudge needs logits that are linear in the"):
         objective_of(pk.equilibrium(pk.load("grokking", seed=0)), LABELS)  # type: ignore[arg-type]

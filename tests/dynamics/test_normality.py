@@ -27,14 +27,14 @@ def test_estimates_against_the_dense_jacobian() -> None:
     z = find_fixed_point(force).require()
     whole = torch.block_diag(*dense_jacobian(force, z))
     gamma, r_str, rho = (float(each) for each in split(whole))
-    signs, pushed, pulled = probe_products(force, z, count=400)
+    signs, pushed, pulled = probe_products(force, z, count=200)
     torch.testing.assert_close(pushed, signs @ whole.T, rtol=0, atol=1e-10)
     torch.testing.assert_close(pulled, signs @ whole, rtol=0, atol=1e-10)
     assert gain(pushed) == pytest.approx(gamma, rel=0.03)
     assert nonnormality(pushed, pulled) == pytest.approx(rho, rel=0.03)
     assert asymmetry(pushed, pulled) == pytest.approx(r_str, rel=0.03)
-    bare = probe_products(force, z, count=400, leak=2.0)[1]
-    assert gain(bare) == pytest.approx(float(split(whole + 2 * torch.eye(64))[0]), rel=0.03)
+    bare = probe_products(force, z, count=3, leak=2.0)[1]
+    torch.testing.assert_close(bare, signs[:3] @ (whole.T + 2 * torch.eye(64)), rtol=0, atol=1e-10)
 
 
 def test_r_str_is_half_of_rho_and_the_unstructured_null() -> None:

@@ -17,6 +17,7 @@ so that the formula holds to 1 % at the first position; here it is exact everywh
 
 import math
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -162,8 +163,9 @@ def random_rotors(
             fixed = {"real branch point": 0.0, "flip": 180.0}.get(label)
             phi = float(draw.uniform(20, 160)) if fixed is None else fixed
             tries = np.exp(draw.uniform(np.log(0.3), np.log(25), 200))
-            ratios = [r for r in map(float, tries) if _plants(label, r, phi, step_size, slowest)]
-        scales = tuple(2.0 / ratio for ratio in ratios[:wanted])
+            fit = (r for r in map(float, tries) if _plants(label, r, phi, step_size, slowest))
+            ratios = list(islice(fit, wanted))
+        scales = tuple(2.0 / ratio for ratio in ratios)
         rotors.append(
             planted_rotor(1.0, phi, d_model=d_model, length=1, scales=scales, seed=seed + index)
         )

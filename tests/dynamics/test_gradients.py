@@ -113,10 +113,10 @@ def test_the_truncation_law(at_rest, steps) -> None:
 
 def test_orders_of_the_estimators(at_rest) -> None:
     _, force, z, objective, gradient, _ = at_rest
-    law = truncated_adjoint(force, z, gradient, steps=12)
+    law = truncated_adjoint(force, z, gradient, steps=8)
 
     def error(estimate, **options) -> float:
-        return float((estimate(force, z, objective, steps=12, **options) - law).norm())
+        return float((estimate(force, z, objective, steps=8, **options) - law).norm())
 
     # Halving the nudge halves, quarters, and divides by 16 what is wrong.
     one = [error(one_sided, beta=b) for b in (0.02, 0.01)]
@@ -133,12 +133,9 @@ def test_without_correction_it_is_another_inverse(at_rest) -> None:
     _, force, z, objective, gradient, a = at_rest
     whole = dense_jacobian(force, z)
     wrong = torch.linalg.solve(whole, -gradient.flatten(1)).view_as(z)
-    deep: dict = {"beta": 1e-4, "steps": 100, "step_size": 0.15}
-    found = symmetric(force, z, objective, **deep, corrected=False)
+    found = symmetric(force, z, objective, beta=1e-4, steps=100, step_size=0.15, corrected=False)
     torch.testing.assert_close(found, wrong, rtol=0, atol=1e-5)
     assert alignment(found, a)[0] < 0.99
-    right = symmetric(force, z, objective, **deep)
-    torch.testing.assert_close(right, a, rtol=0, atol=1e-5)
 
 
 def test_alignment() -> None:

@@ -42,7 +42,7 @@ def log_figure(
         for mask in results.masks
     }
     return curves_figure(
-        panels, "updates since the freeze", [ylabel], levels=levels, ylim=(-0.05, 1.05)
+        panels, "updates since the freeze", [ylabel], levels=levels, ylim=(-0.15, 1.05)
     )
 
 

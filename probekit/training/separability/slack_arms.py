@@ -109,9 +109,11 @@ def warm_ups_and_steps(
         runs.probes(name, probes, anchor, how, (3, 3), {0: "cosine", 1: "cosine"})
         for run, warm_up in enumerate(warm_ups):
             own, probe = runs.solution(anchor, run), runs.solution(probes, run)
+            course = runs.curve("anchors", run).items()
+            until = {step: accuracy for step, accuracy in course if step <= how.steps}
             found[f"warm-up {warm_up:,}, {how.steps:,} steps"] = {
                 "alike": runs.compare(own, {"anchor": own, "probe": probe}),
-                "curves": {"anchor": runs.curve("anchors", run), "probe": runs.curve(name, run)},
+                "curves": {"anchor": until, "probe": runs.curve(name, run)},
                 "cosines": {"probe": runs.curve(name, run, "cosine")},
             }
     return found

@@ -5,19 +5,21 @@ equilibrium propagation answers J^-1 instead of J^-T, which for attention is ano
 AsymEP's correction gives the right one. What then separates it from the exact gradient is how deep
 the nudged phase is, by a law, a(T) = (1 - (1 + step J^T)^T) a, that knows no nudge: a "ceiling"
 that does not move with the nudge is a phase that is too short. And an EP gradient taken at a
-state that is not at rest is wrong in proportion to what is left.
+state that is not at rest is the worse the more is left.
 
     probekit run ep-gradients --preset quick      three seeds of random weights, C = 64, T = 32
     probekit run ep-gradients --preset paper      ten seeds
 
-The preset has not been run to its end yet; expected, from the findings, of quick:
-cosine to the exact adjoint above 0.999 with the correction (beta 0.02, 300
-steps) and below 0.5 without; the law to 1e-3 at every depth; cosines that rise as the residual
-falls; cosines at 20 steps that move by less than 0.01 for nudges up to 0.2.
+Measured, quick: cosine to the exact adjoint above 0.9999999 with the correction (beta 0.02, 300
+steps); 0.51 without (0.46 to 0.57), wrong, but not below the 0.5 of G2 on every seed. The law holds
+to 1e-5 at every depth; at 160 steps the cosine is above 0.99999; at 20 steps it is 0.90 to 0.98 and
+moves by less than 0.0002 for nudges of 0.02 to 0.2. From states not at rest EP's cosine falls to
+0.74 to 0.90 at residuals of 1e-2, but not monotonically: two of three seeds have one inverted pair
+(G4, not reproduced as stated); BPTT's does, without one.
 
-Time on two cores: not measured yet.
+Time: 3 minutes of processor time (5 min 45 s with --jobs 1 on two busy cores).
 
-Source: the dossier "EP below-CE-2.1 divergence", findings 001, G1 to G5. Its checkpoints are not
+Source: the dossier "EP below-CE-2.1 divergence", G1 to G5. Its checkpoints are not
 public, so weights are random here and the published numbers are those of another model.
 """
 
@@ -38,7 +40,7 @@ from probekit.runs import RunDir
 from probekit.training import gather, interval_rows
 
 NAME = "ep-gradients"
-DOSSIER = "EP below-CE-2.1 divergence, findings 001"
+DOSSIER = "EP below-CE-2.1 divergence"
 Results = dict[str, Any]  # what run_unit wrote, every number a list over the seeds
 
 

@@ -19,7 +19,7 @@ blocks crosses now as a pair, now as a real eigenvalue, now not at all.
 
 Time on two cores: not measured yet.
 
-Source: the dossier "EP below-CE-2.1 divergence", findings 001, D1 to D9. D6 there sets a planted
+Source: the dossier "EP below-CE-2.1 divergence", D1 to D9. D6 there sets a planted
 Hopf cycle beside a trained Euler artefact; here both are planted.
 """
 
@@ -52,7 +52,7 @@ from probekit.recipe_report import present_results
 from probekit.runs import RunDir
 
 NAME = "hopf"
-DOSSIER = "EP below-CE-2.1 divergence, findings 001"
+DOSSIER = "EP below-CE-2.1 divergence"
 OSCILLATING = ("continuous Hopf", "Euler instability")
 Unit = tuple[str, int]  # what is measured, and a seed
 Results = dict[str, Any]

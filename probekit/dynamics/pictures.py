@@ -22,6 +22,8 @@ def cosine_figure(depth: Table, ceiling: Table) -> Figure:
     axes[0].set_xlabel("steps of the nudged phase")
     _lines(axes[1], ceiling, "cosine", "o-", "20 steps")
     axes[1].set_xscale("log")
+    axes[1].set_xticks([float(name) for name in ceiling], labels=list(ceiling))
+    axes[1].minorticks_off()
     axes[1].set_xlabel("nudge per token")
     for axis in axes:
         axis.set_ylim(None, 1.02)

@@ -11,9 +11,10 @@ SMALL = {
     "n_heads": 2,
     "length": 4,
     "vocab": 9,
-    "nudge_steps": 120,
-    "marks": (5, 20, 120),
-    "free_steps": (15, 60),
+    "step_size": 0.2,  # half the steps
+    "nudge_steps": 40,
+    "marks": (5, 20, 40),
+    "free_steps": (8, 30),
     "betas": (0.02, 0.05),
 }
 RECIPE = recipes.load(recipes.find("ep-gradients"))
@@ -34,7 +35,7 @@ def test_the_correction_is_what_makes_it_right(finished) -> None:
     for seed in (0, 1):
         found = json.loads((folder / f"seed{seed}" / "readings.json").read_text())
         assert set(found) == {"estimators", "depth", "free", "ceiling"}
-        assert found["free"]["60"]["residual"] < found["free"]["15"]["residual"]
+        assert found["free"]["30"]["residual"] < found["free"]["8"]["residual"]
 
 
 def test_claims_report_and_figures(finished) -> None:

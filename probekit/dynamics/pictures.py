@@ -89,7 +89,7 @@ def phase_figure(orbits: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
     figure, axes = plt.subplots(1, len(orbits), figsize=(2.4 * len(orbits), 2.6), squeeze=False)
     for axis, (label, points) in zip(axes[0], orbits.items(), strict=True):
         if len(points):
-            x, y = np.array(points).T
+            x, y = np.array(points).round(9).T  # rounding at rest is no orbit
             axis.plot(x, y, ".-", ms=3, lw=0.5)
         axis.plot(0, 0, "k+")
         axis.set_title(label, fontsize=8)

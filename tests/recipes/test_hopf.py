@@ -9,13 +9,13 @@ from probekit import recipes
 SMALL = {
     "rotor_width": 8,
     "rotor_length": 1,
-    "time": 24.0,
+    "time": 16.0,
     "orbit_steps": 20,
     "planted": 5,
     "d_model": 16,
     "length": 3,
     "knobs": (1.0, 4.0),
-    "alphas": (1.0, 0.4),
+    "alphas": (1.0, 0.0),
 }
 RECIPE = recipes.load(recipes.find("hopf"))
 

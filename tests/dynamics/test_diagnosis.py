@@ -39,7 +39,7 @@ def test_the_five_regimes() -> None:
         assert rotor.regimes() == [label]
         force = force_of(rotor.model, rotor.x)
         z = find_fixed_point(force).require()
-        (found,) = classify(force, z, start=rotor.nudged(0.3), step_sizes=(0.1, 0.05), time=16.0)
+        (found,) = classify(force, z, start=rotor.nudged(0.3), step_sizes=(0.1, 0.05), time=12.0)
         assert (found.regime, found.observed, found.predicted) == (label, label, label)
         shown = found.to_dict()
         assert shown["regime"] == label and len(shown["evidence"]) == 2

@@ -44,7 +44,7 @@ def test_hooks_act_in_every_solver() -> None:
 
 
 def test_what_did_not_converge_is_flagged() -> None:
-    force = force_of(tiny_model(), TOKENS)
+    force = force_of(tiny_model(), TOKENS[:, :2])
     for method in ("newton", "relaxation", "anderson", "broyden"):
         found = find_fixed_point(force, method=method, iterations=1, tol=1e-19)
         assert not found.converged.all()

@@ -11,7 +11,7 @@ SMALL = {
     "rotor_length": 1,
     "time": 16.0,
     "orbit_steps": 20,
-    "planted": 5,
+    "planted": 20,  # ten of each of two regimes: stable alone would be the null's too
     "d_model": 16,
     "length": 3,
     "knobs": (1.0, 4.0),

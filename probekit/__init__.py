@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from typing import Any as _Any
 
 if TYPE_CHECKING:
+    from . import dynamics as dynamics
     from . import entropy as entropy
     from . import geometry as geometry
     from . import modulators as modulators
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from .errors import SiteError as SiteError
     from .hooked.cards import HookedTransformerConfig as HookedTransformerConfig
     from .hooked.cards import list_models as list_models
+    from .hooked.equilibrium import equilibrium as equilibrium
+    from .hooked.equilibrium_model import EquilibriumModel as EquilibriumModel
     from .hooked.load import load as load
     from .hooked.load import random_twin as random_twin
     from .hooked.load import wrap as wrap
@@ -66,7 +69,7 @@ if TYPE_CHECKING:
     from .verification import verify as verify
 
 # Names are imported when first used: `probekit ls` must not wait seconds for torch.
-_NAMESPACES = ("entropy", "geometry", "modulators", "training")
+_NAMESPACES = ("dynamics", "entropy", "geometry", "modulators", "training")
 _HOME = {
     "attach": "attachment",
     "Attachment": "attachment",
@@ -81,6 +84,8 @@ _HOME = {
     "SiteError": "errors",
     "HookedTransformerConfig": "hooked.cards",
     "list_models": "hooked.cards",
+    "EquilibriumModel": "hooked.equilibrium_model",
+    "equilibrium": "hooked.equilibrium",
     "load": "hooked.load",
     "random_twin": "hooked.load",
     "wrap": "hooked.load",

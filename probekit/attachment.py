@@ -9,6 +9,7 @@ attachment added are removed; gradient checkpointing changes no gradient and no 
 
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -44,6 +45,7 @@ from .measurement import Measurement
 from .receipt import Receipt, ReceiptRow
 from .sitemap import SiteMap
 from .streaming import Stream
+from .transforms import outside, primal, transformed
 
 
 def attach(model: nn.Module, *items: Item) -> "Attachment":
@@ -144,7 +146,12 @@ class Attachment:
         stream, again = self._streams[observer.key], recomputing()
         if (again and not observer.differentiable) or not stream.wants(at.iteration):
             return
-        with nullcontext() if observer.differentiable else torch.no_grad():
+        around = nullcontext() if observer.differentiable else torch.no_grad()
+        if transformed(tensor) and not observer.differentiable:
+            # What a transform has wrapped dies with it, and has no memory that could be read.
+            context = None if at.attention is None else at.attention.primal()
+            tensor, at, around = primal(tensor), replace(at, attention=context), outside()
+        with around:
             # Where it asks for gradients also when it is run again: checkpointing compares how
             # many tensors autograd keeps.
             new = observer.measure(tensor if observer.differentiable else tensor.detach(), at)

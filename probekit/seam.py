@@ -25,6 +25,7 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.masking_utils import sdpa_mask
 
 from .errors import ProbekitError
+from .transforms import primal
 
 NAME = "probekit"
 _TAPS = "_probekit_taps"
@@ -65,6 +66,13 @@ class AttentionContext:
         # Masks of -1e9 and -1e4 are about as well: so far below the row's best, a softmax is 0.
         reach = scores.amax(-1, keepdim=True) - _HIDDEN
         return (scores > torch.finfo(scores.dtype).min / 2) & (scores > reach)
+
+    def primal(self) -> "AttentionContext":
+        """The same outside of ``torch.func`` transforms, for observers to keep."""
+        rest = (self.scores, self.pattern, self.mask)
+        return AttentionContext(
+            primal(self.masked), *(field if field is None else primal(field) for field in rest)
+        )
 
     def part(self, index: int, count: int) -> "AttentionContext":
         """The context of one of ``count`` equal parts of the batch."""

@@ -12,6 +12,8 @@ PUBLIC = {
     "HookedTransformerConfig",
     "list_models",
     "load",
+    "equilibrium",
+    "EquilibriumModel",
     "random_twin",
     "wrap",
     # sites and attaching
@@ -65,6 +67,7 @@ PUBLIC = {
     "CardError",
     "RunError",
     # namespaces
+    "dynamics",
     "entropy",
     "geometry",
     "modulators",

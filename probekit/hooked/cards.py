@@ -1,8 +1,9 @@
 """Model cards: one TOML file per model, its hooked config and where its weights come from.
 
-A card has ``title``, ``source`` (``native`` or ``huggingface``), for Hugging Face ``id`` and
-``architecture`` (the class to load), optionally ``checkpoint`` (a folder or a safetensors file),
-and ``[config]``: fields of :data:`HookedTransformerConfig`; a second tower has its own table.
+A card has ``title``, ``source`` (``native``, ``equilibrium`` or ``huggingface``), for Hugging Face
+``id`` and ``architecture`` (the class to load), optionally ``checkpoint`` (a folder or a
+safetensors file), and ``[config]``: fields of :data:`HookedTransformerConfig`; a second tower has
+its own table.
 """
 
 import inspect
@@ -17,22 +18,24 @@ from transformer_lens.config import TransformerBridgeConfig, TransformerLensConf
 
 from ..errors import CardError, unknown
 from ..paths import data_dir
+from .equilibrium_model import EQUILIBRIUM_FIELDS
 from .native import NATIVE_FIELDS
 
 #: TransformerLens 4 renamed HookedTransformerConfig; the fields are the same.
 HookedTransformerConfig = TransformerBridgeConfig
 
-SOURCES = ("native", "huggingface")
+SOURCES = ("native", "equilibrium", "huggingface")
 _TOP = ("title", "source", "id", "architecture", "checkpoint", "config")
 _TOWERS = ("vision",)
 _POSITIVE = ("n_layers", "n_heads", "d_model", "d_head", "d_mlp", "n_ctx", "d_vocab")
 
 
 def config_fields() -> frozenset[str]:
-    """The fields that ``[config]`` may set: TransformerLens's, and for native models ours."""
+    """The fields that ``[config]`` may set: TransformerLens's, and those of our own models."""
     names = set(inspect.signature(TransformerBridgeConfig.__init__).parameters)
     names |= set(inspect.signature(TransformerLensConfig.__init__).parameters)
-    return frozenset(names - {"self", "kwargs", "dtype", "device", "seed"}) | set(NATIVE_FIELDS)
+    names -= {"self", "kwargs", "dtype", "device", "seed"}
+    return frozenset(names | set(NATIVE_FIELDS) | set(EQUILIBRIUM_FIELDS))
 
 
 @dataclass(frozen=True)

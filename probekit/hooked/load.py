@@ -6,15 +6,13 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar, cast, overload
 from urllib.parse import urlsplit
 
 import torch
 import transformers
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 from transformer_lens.factories.architecture_adapter_factory import ArchitectureAdapterFactory
 from transformer_lens.model_bridge.generalized_components.base import GeneralizedComponent
@@ -23,11 +21,33 @@ from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_f
 from .. import seam
 from ..errors import CardError, closest
 from .adapters import register_adapters
-from .cards import Card, HookedTransformerConfig, check_config, read_card
-from .model import HookedModel, hooked, load_weights
-from .native import NATIVE_FIELDS, build_native
+from .cards import Card, read_card
+from .equilibrium import fresh_equilibrium
+from .equilibrium_model import EquilibriumModel
+from .model import HookedModel, hooked
+from .native import build_native
+from .own import load_equilibrium, load_native
 
+Twin = TypeVar("Twin", bound=HookedModel | EquilibriumModel)
 _PATIENCE = 0.5  # seconds to find out that there is no network
+
+
+@overload
+def load(name_or_path: Literal["equilibrium"], **options: Any) -> EquilibriumModel: ...
+
+
+@overload
+def load(
+    name_or_path: str | Path,
+    *,
+    seed: int | None = None,
+    checkpoint: str | Path | None = None,
+    hf_model: nn.Module | None = None,
+    local_files_only: bool = False,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    **overrides: Any,
+) -> HookedModel: ...
 
 
 def load(
@@ -40,7 +60,7 @@ def load(
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     **overrides: Any,
-) -> HookedModel:
+) -> HookedModel | EquilibriumModel:
     """Load a model by the name of its card (:func:`probekit.list_models`) or a card's path.
 
     Args:
@@ -54,15 +74,19 @@ def load(
         overrides: fields of the config, for native models: ``load("grokking", n_layers=2)``.
 
     Returns:
-        a TransformerBridge whose attention is live at scores and pattern.
+        a TransformerBridge whose attention is live at scores and pattern; for the equilibrium
+        card an :class:`~probekit.hooked.equilibrium.EquilibriumModel`, which has the same surface.
 
     Raises:
         CardError: unknown card or key, weights that are not to be had (naming the id, the folder
         option and the cache), or a model that cannot be wrapped.
     """
     card = read_card(name_or_path)
+    if card.source == "equilibrium":
+        model = load_equilibrium(card, seed, checkpoint or card.checkpoint, hf_model, overrides)
+        return model.to(device=device, dtype=dtype)
     if card.source == "native":
-        model = _load_native(card, seed, checkpoint or card.checkpoint, hf_model, overrides)
+        model = load_native(card, seed, checkpoint or card.checkpoint, hf_model, overrides)
     else:
         if overrides:
             raise CardError(
@@ -101,11 +125,13 @@ def wrap(hf_model: nn.Module, *, name: str = "external") -> HookedModel:
     return model
 
 
-def random_twin(model: HookedModel, seed: int) -> HookedModel:
+def random_twin(model: Twin, seed: int) -> Twin:
     """The same architecture with fresh random weights: the null of weight and geometry batteries.
 
     Native models draw from their initialisation law, Hugging Face models from their class's.
     """
+    if isinstance(model, EquilibriumModel):
+        return cast(Twin, fresh_equilibrium(model, seed))
     inner = model.original_model
     first = next(inner.parameters())
     if model.cfg.architecture == "TransformerLensNative":
@@ -123,33 +149,7 @@ def random_twin(model: HookedModel, seed: int) -> HookedModel:
         twin.original_model.to(*place)
     twin.cfg.device, twin.cfg.dtype = first.device.type, first.dtype
     twin.train(model.training)
-    return twin
-
-
-def _load_native(
-    card: Card,
-    seed: int | None,
-    checkpoint: str | Path | None,
-    hf_model: nn.Module | None,
-    overrides: Mapping[str, Any],
-) -> HookedModel:
-    if hf_model is not None:
-        raise CardError(
-            f"card {card.name!r} is a native model; hf_model= needs a Hugging Face card"
-        )
-    check_config(card.name, overrides)
-    fields = {"model_name": card.name, **card.main_config, **overrides}
-    own = {name: fields.pop(name, default) for name, default in NATIVE_FIELDS.items()}
-    cfg = HookedTransformerConfig(**fields)
-    for name, value in own.items():
-        setattr(cfg, name, value)
-    model = hooked(build_native(cfg, seed))
-    if checkpoint is not None:
-        try:
-            load_weights(model, load_file(checkpoint))
-        except (OSError, SafetensorError) as error:
-            raise CardError(f"checkpoint {checkpoint} cannot be read: {error}") from error
-    return model
+    return cast(Twin, twin)
 
 
 def _from_pretrained(

@@ -11,6 +11,7 @@ from transformer_lens.model_bridge.generalized_components import NormalizationBr
 
 from .. import seam
 from ..errors import CardError
+from .equilibrium_model import EquilibriumModel
 
 _WRAPPER = "_original_component."
 
@@ -55,7 +56,7 @@ def _norm(self: NormalizationBridge, x: Tensor) -> Tensor:
     return self.original_component(x).to(x.dtype)
 
 
-def weights(model: TransformerBridge) -> dict[str, Tensor]:
+def weights(model: TransformerBridge | EquilibriumModel) -> dict[str, Tensor]:
     """The parameters and buffers of the wrapped model under clean names, tied ones once.
 
     The tensors are the live ones. Names carry no trace of the bridge, so that checkpoints
@@ -72,7 +73,9 @@ def weights(model: TransformerBridge) -> dict[str, Tensor]:
     return clean
 
 
-def load_weights(model: TransformerBridge, tensors: Mapping[str, Tensor]) -> None:
+def load_weights(
+    model: TransformerBridge | EquilibriumModel, tensors: Mapping[str, Tensor]
+) -> None:
     """Copy ``tensors`` (names as in :func:`weights`) into ``model``, in place.
 
     Raises:

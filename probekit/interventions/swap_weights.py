@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ProbekitError, unknown
+from ..hooked.equilibrium_model import EquilibriumModel
 from ..hooked.load import random_twin
 from ..hooked.model import HookedModel
 from ..hooked.parameters import WeightSlice, parameter_names
@@ -175,7 +176,7 @@ def _donated(
     if donor == "zero":
         return [torch.zeros_like(each.view) for each in own]
     if donor == "random":
-        if not isinstance(model, HookedModel):
+        if not isinstance(model, HookedModel | EquilibriumModel):
             raise ProbekitError("donor='random' needs a model of pk.load or pk.wrap")
         # Not the seed itself: a model of that very seed would be swapped with itself.
         donor = random_twin(model, _DONOR_SEED + seed)

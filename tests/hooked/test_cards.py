@@ -36,13 +36,13 @@ def card(tmp_path):
 def test_every_shipped_card_is_read(name):
     read = read_card(name)
     assert read.name == name and read.title
-    assert (read.id is None) == (read.source == "native")
+    assert (read.id is None) == (read.source != "huggingface")
 
 
 def test_the_needed_cards_are_there():
     needed = "grokking interleaved modular-deep-2 modular-deep-4 tiny-stories minilm bert-large"
     needed += " t5-small t5-base t5-v1_1-xxl clip-vit-b16 clip-vit-bigg dinov2-large vit-base"
-    needed += " qwen3.5-0.8b qwen3.5-4b"
+    needed += " qwen3.5-0.8b qwen3.5-4b equilibrium"
     assert set(needed.split()) <= set(card_names())
 
 
@@ -101,7 +101,8 @@ VALID_TOP = "valid: title, source, id, architecture, checkpoint, config"
         (
             '"native"',
             '"natve"',
-            "card 'toy': unknown source 'natve'; valid: native, huggingface; closest: 'native'",
+            "card 'toy': unknown source 'natve'; valid: native, equilibrium, huggingface; "
+            "closest: 'native'",
         ),
         (
             '"native"',

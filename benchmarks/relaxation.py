@@ -1,0 +1,109 @@
+"""Steps a second of the equilibrium block: hooked, unhooked, plain PyTorch, torchdeq.
+
+    python benchmarks/relaxation.py
+
+One process and one thread; the ways take turns, and what is printed are medians of their rounds and
+ratios to plain code, the same force from torch.nn.functional without hooks. torchdeq (a
+development dependency of this script alone) runs its damped fixed-point iteration on the same
+force, with ``return_final=True``; where it is not installed its row says so.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import probekit as pk
+
+STEPS, ROUNDS = 30, 20
+SIZES = {"d_model": 64, "n_heads": 4, "d_head": 16, "d_mlp": 256, "n_ctx": 32}
+
+
+def plain_force(model: pk.EquilibriumModel, x: Tensor) -> Callable[[Tensor], Tensor]:
+    """The force of one causal block, written as one would without a library."""
+    weights = {name: p.detach() for name, p in model.blocks[0].named_parameters()}
+    width, heads = x.shape[-1], model.cfg.n_heads
+    hidden = torch.full((x.shape[1], x.shape[1]), -torch.inf, dtype=x.dtype).triu(1)
+
+    def norm(z: Tensor, name: str) -> Tensor:
+        return F.layer_norm(z, (width,), weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+    def force(z: Tensor) -> Tensor:
+        u = norm(z, "ln1")
+        q, k, v = (
+            F.linear(u, weights[f"attn.{name}.weight"])
+            .view(*u.shape[:2], heads, -1)
+            .transpose(1, 2)
+            for name in "qkv"
+        )
+        scores = q @ k.transpose(2, 3) * (width // heads) ** -0.5 + hidden
+        mixed = (scores.softmax(-1) @ v).transpose(1, 2).flatten(-2)
+        attended = F.linear(mixed, weights["attn.o.weight"])
+        pre = F.linear(norm(z, "ln2"), weights["mlp.fc_in.weight"])
+        mlp = F.linear(F.gelu(pre, approximate="tanh"), weights["mlp.fc_out.weight"])
+        return x - 2 * z + attended + mlp
+
+    return force
+
+
+def relaxed(force: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    z = x
+    for _ in range(STEPS):
+        z = z + 0.1 * force(z)
+    return z
+
+
+def ways(model: pk.EquilibriumModel, x: Tensor) -> dict[str, Callable[[], Tensor]]:
+    """The competitors, each relaxing STEPS steps from x."""
+    force = plain_force(model, x)
+
+    def attached(*items: object) -> Tensor:
+        with pk.attach(model, *items):  # type: ignore[arg-type]
+            return model.relax(x, STEPS)
+
+    found: dict[str, Callable[[], Tensor]] = {
+        "plain PyTorch": lambda: relaxed(force, x),
+        "probekit, nothing attached": lambda: model.relax(x, STEPS),
+        "probekit, HeadScale": lambda: attached(pk.HeadScale(0, 0, 0.5)),
+        "probekit, VDI of every step": lambda: attached(pk.VDI(iterations="all")),
+    }
+    if find_spec("torchdeq"):
+        from torchdeq.solver import fp_iter  # type: ignore[import-not-found]
+
+        found["torchdeq, fixed_point_iter"] = lambda: fp_iter.fixed_point_iter(
+            lambda z: z + force(z), x, max_iter=STEPS, tau=0.1, tol=0.0, return_final=True
+        )[0]
+    return found
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    for batch, dtype in ((1, torch.float64), (8, torch.float32)):
+        model = pk.load("equilibrium", seed=0, dtype=dtype, **SIZES)
+        x = torch.randn(batch, SIZES["n_ctx"], SIZES["d_model"], dtype=dtype)
+        with torch.no_grad():
+            measure(f"batch {batch}, {dtype}", ways(model, x))
+
+
+def measure(title: str, competitors: dict[str, Callable[[], Tensor]]) -> None:
+    times: dict[str, list[float]] = {name: [] for name in competitors}
+    for _ in range(ROUNDS):
+        for name, run in competitors.items():
+            begin = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - begin)
+    base = statistics.median(times["plain PyTorch"])
+    print(f"{title}: steps a second, and time over that of plain PyTorch")
+    for name, taken in times.items():
+        median = statistics.median(taken)
+        print(f"  {name:32s} {STEPS / median:8.0f}   {median / base:5.2f}")
+    if "torchdeq, fixed_point_iter" not in competitors:
+        print("  torchdeq is not installed: pip install torchdeq==0.1.0")
+
+
+if __name__ == "__main__":
+    main()

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import causality
 import pytest
+import torch
 
+import probekit as pk
 from probekit import recipes
 
 README = Path(__file__).parent.parent / "README.md"
 TEXT = README.read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
 def test_first_screen_ends_with_the_number_it_says():
@@ -27,12 +30,19 @@ def test_first_screen_ends_with_the_number_it_says():
 
 def test_the_interventions_shown_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    (shown,) = [block for block in blocks if "pk.SwapQK" in block]
+    (shown,) = [block for block in BLOCKS if "pk.SwapQK" in block]
     names: dict = {}
-    exec("import matplotlib; matplotlib.use('Agg')\n" + blocks[0] + shown, names)
+    exec("import matplotlib; matplotlib.use('Agg')\n" + BLOCKS[0] + shown, names)
     assert names["run"]["vdi"].values.shape == (1, 2)
     assert len(names["branches"]) == 4
+
+
+def test_the_relaxed_model_shown_is_diagnosed():
+    (shown,) = [block for block in BLOCKS if "equilibrium" in block]
+    names: dict = {"pk": pk, "torch": torch}
+    exec(shown, names)
+    assert names["run"]["vdi"].values.shape[-1] == names["model"].cfg.n_heads
+    assert names["diagnosis"]
 
 
 def test_causality_table_is_what_is_measured():

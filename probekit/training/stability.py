@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
+from scipy import special, stats
 
 from ..checks import check_finite, check_share
 from ..errors import ProbekitError
@@ -183,7 +183,9 @@ def fisher_power(p: float, q: float, runs: int, level: float = 0.05) -> float:
     if runs < 1:
         raise ProbekitError(f"runs must be 1 at least, not {runs}; give the seeds of one arm")
     counts = np.arange(runs + 1)
-    x, y = (stats.binom.pmf(counts, runs, rate) for rate in (p, q))
+    # Not stats.binom.pmf, which overflows at rates that are no normal numbers.
+    ways = special.comb(runs, counts)
+    x, y = (ways * rate**counts * (1 - rate) ** (runs - counts) for rate in (p, q))
     return float(x @ (_fisher_table(runs) <= level) @ y)
 
 

@@ -45,7 +45,7 @@ def test_pair_and_forks_are_single_runs(tmp_path):
 
 @pytest.mark.parametrize("call", [12, 22])  # after the snapshot, and in the late fork
 def test_killed_and_resumed_is_the_same(tmp_path, monkeypatch, call):
-    whole, calls, forward = trained(tmp_path / "whole"), [], Stack.all_logits
+    whole, calls, forward = trained(tmp_path / "whole"), [], Stack.final
 
     def dying(self, *args):
         calls.append(args)
@@ -53,7 +53,7 @@ def test_killed_and_resumed_is_the_same(tmp_path, monkeypatch, call):
             raise KeyboardInterrupt
         return forward(self, *args)
 
-    monkeypatch.setattr(Stack, "all_logits", dying)
+    monkeypatch.setattr(Stack, "final", dying)
     with pytest.raises(KeyboardInterrupt):
         trained(tmp_path / "cut")
     assert (tmp_path / "cut" / "halfway" / "checkpoint.safetensors").exists()

@@ -29,6 +29,10 @@ class CardError(ProbekitError):
     """A model card that is unknown, malformed, or whose weights cannot be had."""
 
 
+class NotFiniteError(ProbekitError):
+    """A state or a gradient left the finite numbers."""
+
+
 class RunError(ProbekitError):
     """A recipe or its run folder that cannot be used as asked."""
 

@@ -58,7 +58,7 @@ def exact_adjoint(
     """
     require_finite(z, "the state")
     require_finite(gradient, "dL/dz")
-    pull = force.transposed(z)
+    _, pull = force.linearised(z)
 
     def product(flat: np.ndarray) -> np.ndarray:
         v = torch.as_tensor(flat.ravel()).to(z).view_as(z)
@@ -82,7 +82,7 @@ def truncated_adjoint(
 
     ``a_T = (1 - (1 + step J^T)^T) a``, by ``a <- a + step (J^T a + gradient)`` from 0.
     """
-    pull, a = force.transposed(z), torch.zeros_like(z)
+    (_, pull), a = force.linearised(z), torch.zeros_like(z)
     for _ in range(steps):
         a = a + step_size * (pull(a) + gradient)
     return a
@@ -95,8 +95,16 @@ def parameter_gradients(
 
     Exact where z is a fixed point and a its adjoint; with any other ``a``, the estimator's answer.
     """
+    return _gradients(model, surrogate(model, tokens, z, a, labels))
+
+
+def surrogate(
+    model: EquilibriumModel, tokens: Int[Tensor, "batch pos"], z: State, a: State, labels: Tensor
+) -> Float[Tensor, ""]:
+    """``<a, F(z)> + L(z)`` with z and a held: its gradient is what :func:`parameter_gradients`
+    gives, and other terms may be added to it before one backward pass."""
     pulled = (a.detach() * model.force(z.detach(), model.inject(tokens))).sum()
-    return _gradients(model, pulled + objective_of(model, labels).loss(z.detach()))
+    return pulled + objective_of(model, labels).loss(z.detach())
 
 
 def bptt_gradients(

@@ -23,7 +23,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
 from ..errors import ProbekitError
-from .force import Force, State, pushforward, require_finite
+from .force import Force, State, require_finite
 
 #: rho of a matrix of independent entries.
 UNSTRUCTURED_RHO = math.sqrt(2)
@@ -41,10 +41,10 @@ def probe_products(
         ProbekitError: the state is not finite.
     """
     require_finite(z, "the state")
-    pull = force.transposed(z)
+    push, pull = force.linearised(z)
     generator = torch.Generator().manual_seed(seed)
     signs = torch.randint(0, 2, (count, *z.shape), generator=generator).to(z) * 2 - 1
-    pushed = torch.stack([pushforward(force.function, z, v) for v in signs]) + leak * signs
+    pushed = torch.stack([push(v) for v in signs]) + leak * signs
     pulled = torch.stack([pull(v) for v in signs]) + leak * signs
     return signs.flatten(1), pushed.flatten(1), pulled.flatten(1)
 
@@ -88,11 +88,11 @@ def numerical_abscissa(force: Force, z: State, *, tol: float = 1e-8, seed: int =
     size = z.numel()
     if size < 3:
         raise ProbekitError(f"{size} dimensions are too few for ARPACK; use log_norm")
-    pull = force.transposed(z)
+    push, pull = force.linearised(z)
 
     def product(flat: np.ndarray) -> np.ndarray:
         v = torch.as_tensor(flat.ravel()).to(z).view_as(z)
-        both = pushforward(force.function, z, v) + pull(v)
+        both = push(v) + pull(v)
         return (both / 2).double().flatten().cpu().numpy()
 
     operator = LinearOperator((size, size), matvec=product, dtype=np.float64)  # type: ignore[call-arg]

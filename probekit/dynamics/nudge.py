@@ -4,9 +4,9 @@ From z* a nudged phase makes ``steps`` steps of
 
     z <- z + step [ F(z) - beta dL/dz(z) - (J - J^T)(z*) (z - z*) ]
 
-The last term is AsymEP's correction (2 A u, one jvp less one vjp); without it the phase answers
-J^-1 where the gradient needs J^-T. The correction is real-linear, so that complex states have it
-on real and imaginary part separately. Estimators of the adjoint a:
+The last term is AsymEP's correction (2 A u, a product with J less one with J^T); without it the
+phase answers J^-1 where the gradient needs J^-T. The correction is real-linear, so that complex
+states have it on real and imaginary part separately. Estimators of the adjoint a:
 
     one-sided       -(z_beta - z*) / beta                                        O(beta)
     symmetric       (z_-beta - z_beta) / (2 beta)                                O(beta^2)
@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ProbekitError
-from .force import Force, State, pushforward, require_finite
+from .force import Force, State, require_finite
 from .objective import Objective, States
 
 
@@ -55,11 +55,11 @@ def nudged_states(
     """
     require_finite(z, "the state")
     real = isinstance(beta, float | int) or beta.imag == 0
-    pull = force.transposed(z)
+    push, pull = force.linearised(z)
 
     def skew(u: Tensor) -> Tensor:
         if not u.is_complex():
-            return pushforward(force.function, z, u) - pull(u)
+            return push(u) - pull(u)
         return torch.complex(skew(u.real), skew(u.imag))
 
     rest = z if real else z.to(torch.promote_types(z.dtype, torch.complex64))

@@ -106,7 +106,9 @@ def eigenvalue_figure(scans: Mapping[str, Sequence[Mapping[str, Any]]], step_siz
     """
     figure, axes = plt.subplots(1, len(scans), figsize=(3.6 * len(scans), 3.4), squeeze=False)
     for axis, (knob, rows) in zip(axes[0], scans.items(), strict=True):
-        _stability(axis, step_size)
+        stability_region(axis, step_size)
+        axis.set_xlim(-4, 2)
+        axis.set_ylim(-8, 8)
         shown = [row for row in rows if row["converged"]]
         for index, row in enumerate(shown):
             x, y = np.array(row["mu"]).T
@@ -118,12 +120,11 @@ def eigenvalue_figure(scans: Mapping[str, Sequence[Mapping[str, Any]]], step_siz
     return figure
 
 
-def _stability(axis: Axes, step_size: float) -> None:
+def stability_region(axis: Axes, step_size: float) -> None:
+    """The circle inside which the map is stable, and the line left of which the flow is."""
     turn = np.linspace(0, 2 * math.pi, 200)
     axis.plot((np.cos(turn) - 1) / step_size, np.sin(turn) / step_size, "k-", lw=0.6)
     axis.axvline(0, color="k", ls=":", lw=0.8)
-    axis.set_xlim(-4, 2)
-    axis.set_ylim(-8, 8)
     axis.set_xlabel("Re μ", fontsize=8)
     axis.set_ylabel("Im μ", fontsize=8)
 

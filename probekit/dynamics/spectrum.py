@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from ..errors import ProbekitError
-from .force import Force, State, pullback, pushforward, require_finite
+from .force import Force, State, pullback, require_finite
 
 _CHUNK = 64  # cotangents at a time
 
@@ -100,10 +100,11 @@ def arnoldi(
     size = z.numel()
     if size < count + 2:
         raise ProbekitError(f"{count} eigenvalues of {size} dimensions; use dense_jacobian")
+    push, _ = force.linearised(z)
 
     def product(flat: np.ndarray) -> np.ndarray:
         v = torch.as_tensor(flat.ravel()).to(z).view_as(z)
-        pushed = pushforward(force.function, z, v)
+        pushed = push(v)
         moved = pushed if which == "rightmost" else v + step_size * pushed
         return moved.double().flatten().cpu().numpy()
 

@@ -20,6 +20,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from ..attachment import attach
 from ..errors import RunError
+from ..hooked.equilibrium_model import EquilibriumModel
 from ..hooked.model import copy_into, weights
 from ..items import Item
 from ..runs import RunDir
@@ -154,7 +155,7 @@ def fit(
     run.write_json("summary.json", {"steps": optimisation.steps})
 
 
-def read_weights(run: RunDir, model: Model) -> None:
+def read_weights(run: RunDir, model: Model | EquilibriumModel) -> None:
     """Give ``model`` the weights of the last checkpoint: of a finished run, those it ended with.
 
     Raises:
@@ -219,7 +220,7 @@ def _acting(
     )
 
 
-def _parameters(model: Model) -> dict[str, Any]:
+def _parameters(model: Model | EquilibriumModel) -> dict[str, Any]:
     return dict(model.parameters) if isinstance(model, Stack) else dict(weights(model))
 
 

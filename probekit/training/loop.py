@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
+from ..hooked.equilibrium_model import EquilibriumModel
 from ..hooked.model import copy_into, weights
 from ..runs import RunDir, optimizer_tensors, restore_optimizer
 from .stack import Stack
@@ -17,7 +18,7 @@ from .stack import Stack
 
 def train(
     run: RunDir,
-    model: TransformerBridge | Stack,
+    model: TransformerBridge | EquilibriumModel | Stack,
     optimizer: Optimizer,
     *,
     steps: int,

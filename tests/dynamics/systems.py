@@ -39,3 +39,4 @@ def tiny_model(**overrides):
 
 
 TOKENS = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 10]])
+LABELS = torch.tensor([[3, 1, 0, 9], [2, 2, 5, 7]])

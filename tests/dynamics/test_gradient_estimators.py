@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from systems import TOKENS, linear, tiny_model
+from systems import LABELS, TOKENS, linear, tiny_model
 from torch.nn import functional as F
 
 import probekit as pk
@@ -22,8 +22,6 @@ from probekit.dynamics import (
     symmetric,
     truncated_adjoint,
 )
-
-LABELS = torch.tensor([[3, 1, 0, 9], [2, 2, 5, 7]])
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,261 @@
+"""Does training lose the fixed point, and what keeps it? Estimators and stabilisers.
+
+A relaxed block is trained on characters at a learning rate that makes it oscillate. Without a
+stabiliser validation loss jumps; the dossier blamed equilibrium propagation first. Here the same
+run is made with the exact gradient, with BPTT and with EP, with each stabiliser that the dossier
+names, and at a lower rate. Where trouble begins, the sequences that do not settle are diagnosed at
+their true fixed points: by a sweep of steps beside the spectrum, not by a knockout.
+
+    probekit run ep-training --preset quick --jobs 2      three seeds, 300 steps, twelve arms
+    probekit run ep-training --preset paper --jobs 2      five seeds, 1,000 steps, C = 64, T = 32
+
+Source: the dossier "EP below-CE-2.1 divergence", T1 to T3 and sections 5 and 6.4. Its C = 512 runs
+and checkpoints are not public: this is the small system of section 6.4, with characters of
+Python's reference for text. Forms and strengths of the penalties are our own.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import probekit as pk
+import probekit.recipes
+from probekit.claims import Claim
+from probekit.dynamics import (
+    AsymmetryProjection,
+    EquilibriumTraining,
+    GainCap,
+    JacobianPenalty,
+    Phases,
+    ResidualPenalty,
+    SpectralPenalty,
+    fit_equilibrium,
+)
+from probekit.dynamics.answers import training_answers
+from probekit.dynamics.training_pictures import onset_figure, training_figure
+from probekit.dynamics.training_study import (
+    log_readings,
+    onset_diagnosis,
+    onset_regimes,
+    run_folder,
+    traces,
+)
+from probekit.recipe_report import present_results
+from probekit.training import LanguageTask, gather, interval_rows
+
+NAME = "ep-training"
+DOSSIER = "EP below-CE-2.1 divergence"
+HIGH, LOW = "high rate", "low rate"
+#: arm -> learning rate, estimator, stabilisers
+ARMS: dict[str, tuple[str, str, tuple[Any, ...]]] = {
+    "none": (HIGH, "exact", ()),
+    "none, BPTT": (HIGH, "bptt", ()),
+    "none, AsymEP": (HIGH, "symmetric", ()),
+    "jacreg": (HIGH, "exact", (JacobianPenalty(),)),
+    "resreg": (HIGH, "exact", (ResidualPenalty(10.0),)),
+    "spectral": (HIGH, "exact", (SpectralPenalty(10.0),)),
+    "gain cap": (HIGH, "exact", (GainCap(1.0),)),
+    "r_str": (HIGH, "exact", (AsymmetryProjection(0.5),)),
+    "exact": (LOW, "exact", ()),
+    "BPTT": (LOW, "bptt", ()),
+    "AsymEP": (LOW, "symmetric", ()),
+    "uncorrected EP": (LOW, "uncorrected", ()),
+}
+UNSTABLE = ("none", "none, BPTT", "none, AsymEP")
+STABILISED = ("jacreg", "resreg", "spectral", "gain cap", "r_str")
+Unit = tuple[str, int]  # an arm and a seed
+Results = dict[str, Any]  # by arm "readings", every number a list over seeds, "traces", "onset"
+
+
+@dataclass(frozen=True)
+class Config:
+    """The small system of section 6.4."""
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    steps: int = 300
+    d_model: int = 48  # four heads, an MLP of four times that
+    length: int = 24
+    batch: int = 8
+    high: float = 1.2e-2  # Adam's learning rate
+    low: float = 3e-3
+    held_out: int = 16  # validation windows
+    log_every: int = 20
+    free_steps: int = 60  # of the free phase
+    nudge_steps: int = 20  # of each nudged phase
+
+    @classmethod
+    def quick(cls) -> "Config":
+        return cls()
+
+    @classmethod
+    def paper(cls) -> "Config":
+        return cls(seeds=(0, 1, 2, 3, 4), steps=1_000, d_model=64, length=32)
+
+    @property
+    def task(self) -> LanguageTask:
+        return LanguageTask(level="characters", length=self.length, held_out=self.held_out)
+
+    def load(self, seed: int, dtype: torch.dtype = torch.float32) -> pk.EquilibriumModel:
+        sizes = {"d_model": self.d_model, "d_head": self.d_model // 4, "d_mlp": 4 * self.d_model}
+        return pk.load("equilibrium", seed=seed, dtype=dtype, **sizes, **self.task.config)
+
+
+def units(config: Config) -> list[Unit]:
+    """The slowest first."""
+    slow = ("none, AsymEP", "AsymEP", "uncorrected EP", "spectral")
+    return [(arm, seed) for arm in sorted(ARMS, key=lambda a: a not in slow)
+            for seed in config.seeds]  # fmt: skip
+
+
+def run_unit(config: Config, unit: Unit, run_dir: Path, position: int) -> None:
+    """Train one arm of one seed; goes on from its last checkpoint."""
+    arm, seed = unit
+    rate, estimator, stabilisers = ARMS[arm]
+    run = run_folder(run_dir, arm, seed)
+    training = EquilibriumTraining(
+        config.steps,
+        config.batch,
+        config.high if rate == HIGH else config.low,
+        estimator,
+        Phases(config.free_steps, config.nudge_steps),
+        log_every=config.log_every,
+    )
+    title = f"{arm}, seed {seed}"
+    fit_equilibrium(
+        run, config.load(seed), config.task, training, stabilisers, seed,
+        title=title, position=position,
+    )  # fmt: skip
+    if not (run.path / "onset.json").exists():
+        found = onset_diagnosis(run, config.load(seed, torch.float64), config.task)
+        run.write_json("onset.json", found)
+
+
+def collect(config: Config, run_dir: Path) -> Results:
+    """Read every run's folder."""
+    found: Results = {}
+    for arm in ARMS:
+        runs = [run_folder(run_dir, arm, seed) for seed in config.seeds]
+        logs = [run.rows() for run in runs]
+        found[arm] = {
+            "readings": gather([log_readings(rows) for rows in logs]),
+            "traces": [traces(rows) for rows in logs],
+            "onset": [run.read_json("onset.json") for run in runs],
+        }
+    return found
+
+
+def reading(arm: str, name: str) -> Any:
+    """A claim's measure: one number a seed."""
+    return lambda results: results[arm]["readings"][name]
+
+
+def paired(arm: str, other: str) -> Any:
+    """The final loss of one arm less that of another, seed by seed."""
+    return lambda results: [
+        a - b
+        for a, b in zip(*(results[each]["readings"]["loss"] for each in (arm, other)), strict=True)
+    ]
+
+
+def euler_share(results: Results) -> list[float]:
+    """Of the sequences diagnosed where unstabilised runs lose rest: the share of Euler artefacts,
+    a number a seed that has such sequences."""
+    shares = []
+    for rows in results["none"]["onset"]:
+        named = [row["regime"] for row in rows]
+        share = sum(name in ("Euler instability", "flip") for name in named) / max(len(named), 1)
+        shares.append(share if named else math.nan)
+    return shares
+
+
+def hopf_share(results: Results) -> list[float]:
+    """The share that the spectrum at z_T, a point of the orbit, calls unstable."""
+    found = []
+    for rows in results["none"]["onset"]:
+        known = [row["multiplier at z_T"] > 1 for row in rows if "multiplier at z_T" in row]
+        if known:
+            found.append(sum(known) / len(known))
+    return found
+
+
+CLAIMS = [
+    Claim("001-T1", DOSSIER,
+          "without a stabiliser validation loss jumps by more than 1 nat within 100 steps",
+          (1.0, math.inf), 0.0, reading("none", "largest rise"), reading("exact", "largest rise"),
+          "the same at the low learning rate"),
+    Claim("001-T1.bptt", DOSSIER,
+          "BPTT loses rest too: largest residual r of a sequence above 1e-2 (5e-2 there)",
+          (1e-2, math.inf), 0.0, reading("none, BPTT", "largest sequence residual"),
+          reading("BPTT", "largest sequence residual"), "the same at the low learning rate"),
+    Claim("001-T2", DOSSIER, "jacreg prevents it: the residual r stays below 1e-3",
+          (0.0, 1e-3), 0.0, reading("jacreg", "largest residual"),
+          reading("none", "largest residual"), "no stabiliser"),
+    Claim("001-T3", DOSSIER, "resreg prevents it: the residual r stays below 1e-3",
+          (0.0, 1e-3), 0.0, reading("resreg", "largest residual"),
+          reading("none", "largest residual"), "no stabiliser"),
+    Claim("001-Q2.spectral", DOSSIER,
+          "so does a penalty on the spectrum of the diagonal blocks (our reading of Q2)",
+          (0.0, 1e-3), 0.0, reading("spectral", "largest residual"),
+          reading("none", "largest residual"), "no stabiliser"),
+    Claim("001-Q2.cap", DOSSIER, "so does a cap on the gain (proposed there)",
+          (0.0, 1e-3), 0.0, reading("gain cap", "largest residual"),
+          reading("none", "largest residual"), "no stabiliser"),
+    Claim("001-Q2.r_str", DOSSIER, "so does holding the asymmetry of values at 0.5 (proposed)",
+          (0.0, 1e-3), 0.0, reading("r_str", "largest residual"),
+          reading("none", "largest residual"), "no stabiliser"),
+    Claim("001-Q1.onset", DOSSIER,
+          "where the run loses rest its sequences are Euler artefacts (section 6.4): their share",
+          1.0, 0.0, euler_share, hopf_share, "unstable by the spectrum at z_T"),
+    Claim("001-Q3.gap", DOSSIER,
+          "EP has no ceiling: final loss of AsymEP less that of BPTT, within 0.1 nats (0.04 there)",
+          (-0.1, 0.1), 0.0, paired("AsymEP", "BPTT"), paired("uncorrected EP", "BPTT"),
+          "EP without the correction"),
+]  # fmt: skip
+
+
+def present(config: Config, results: Results, run_dir: Path) -> None:
+    """Print the tables, draw the figures, write ``report.html``."""
+    regimes = {arm: onset_regimes(results[arm]["onset"]) for arm in ARMS}
+    diagnosed = [row for arm in UNSTABLE for rows in results[arm]["onset"] for row in rows]
+    columns = ("regime", "observed", "predicted", "margin", "multiplier at z_T")
+    tables: dict[str, Any] = {
+        "arms": interval_rows({arm: results[arm]["readings"] for arm in ARMS}, "arm"),
+        "where a sequence first does not settle: regimes": [
+            {"arm": arm, **{name: str(count) for name, count in found.items()}}
+            for arm, found in regimes.items() if found
+        ],
+        "the unstabilised runs' sequences": [
+            {"onset step": row["onset step"], **{name: row.get(name, "") for name in columns}}
+            for row in diagnosed
+        ],
+        "answers": training_answers(results),
+    }  # fmt: skip
+    shown = {arm: results[arm]["traces"] for arm in (*UNSTABLE, *STABILISED)}
+    low = {arm: results[arm]["traces"] for arm in ARMS if arm not in shown}
+    figures = {
+        "training": (
+            training_figure(shown, ceiling=5.2),
+            f"Learning rate {config.high:g}; a line a seed. Dotted: where a sequence counts as "
+            "not settling. Losses above the frame have diverged.",
+        ),
+        "low-rate": (
+            training_figure(low, ceiling=5.2),
+            f"Learning rate {config.low:g}: the same estimators.",
+        ),
+    }
+    if any("mu" in row for row in diagnosed):
+        figures["onset"] = (
+            onset_figure(diagnosed),
+            "Where trouble begins: eigenvalues at z* (inside the circle the map is stable, left "
+            "of the dotted line the flow), and the last force residual by step size: flat for a "
+            "cycle of the flow, to 0 for an artefact of the step.",
+        )
+    title = "Training a relaxed block: what loses rest, what keeps it"
+    present_results(title, __doc__ or "", CLAIMS, results, run_dir, tables=tables, figures=figures)
+
+
+if __name__ == "__main__":
+    probekit.recipes.main(__file__)

@@ -1,0 +1,207 @@
+"""Is there an expressivity bound? Loss against gain, asymmetry and the distance from instability.
+
+The dossier asks whether a relaxed block must be asymmetric to be expressive, and hence must come
+near a Hopf bifurcation (Q3). Under a causal mask eigenvalues see only each token's own block of
+the Jacobian, so that the asymmetry between tokens costs no stability. Here the value-output map is
+held at an asymmetry r and a gain through training, ``W_V W_O = gamma (sqrt(1 - r^2) S / |S| + r A
+/ |A|)``, and validation loss is read against both, and against the spectrum at z*.
+
+    probekit run expressivity --preset quick --jobs 2      three seeds, twelve settings, 200 steps
+    probekit run expressivity --preset paper --jobs 2      five seeds, 24 settings, 1,000 steps
+
+Source: the dossier "EP below-CE-2.1 divergence", Q3 (no threshold in r_str and gamma was measured
+there); the parameterisation is its Eq. 37 and 38, here on the values of attention.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import probekit as pk
+import probekit.recipes
+from probekit.claims import Claim
+from probekit.dynamics import AsymmetryProjection, EquilibriumTraining, Phases, fit_equilibrium
+from probekit.dynamics.answers import expressivity_answers
+from probekit.dynamics.normality import split
+from probekit.dynamics.training_pictures import scan_figure
+from probekit.dynamics.training_study import (
+    expressivity_readings,
+    log_readings,
+    rank_correlation,
+    run_folder,
+    shuffled_correlation,
+)
+from probekit.recipe_report import present_results
+from probekit.training import LanguageTask, gather, interval_rows
+
+NAME = "expressivity"
+DOSSIER = "EP below-CE-2.1 divergence"
+FREE = "free"
+Unit = tuple[str, int]  # a setting and a seed
+Results = dict[str, Any]  # setting -> reading -> values, one a seed
+
+
+@dataclass(frozen=True)
+class Config:
+    """A scan of asymmetry and gain on the small system of section 6.4."""
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    asymmetries: tuple[float, ...] = (0.0, 0.4, 0.7, 1.0)
+    gains: tuple[float, ...] = (0.5, 1.0, 2.0)  # root mean square singular value
+    steps: int = 200
+    d_model: int = 48
+    length: int = 24
+    batch: int = 8
+    lr: float = 3e-3
+    held_out: int = 32
+
+    @classmethod
+    def quick(cls) -> "Config":
+        return cls()
+
+    @classmethod
+    def paper(cls) -> "Config":
+        asymmetries = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+        return cls(
+            seeds=(0, 1, 2, 3, 4), asymmetries=asymmetries, gains=(0.5, 1.0, 2.0, 4.0), steps=1_000
+        )
+
+    @property
+    def task(self) -> LanguageTask:
+        return LanguageTask(level="characters", length=self.length, held_out=self.held_out)
+
+    @property
+    def settings(self) -> dict[str, AsymmetryProjection | None]:
+        """By name; ``free`` projects nothing."""
+        scan = {
+            f"r {r:g}, gain {gain:g}": AsymmetryProjection(r, gain)
+            for gain in self.gains
+            for r in self.asymmetries
+        }
+        return {FREE: None, **scan}
+
+    def load(self, seed: int, dtype: torch.dtype = torch.float32) -> pk.EquilibriumModel:
+        sizes = {"d_model": self.d_model, "d_head": self.d_model // 4, "d_mlp": 4 * self.d_model}
+        return pk.load("equilibrium", seed=seed, dtype=dtype, **sizes, **self.task.config)
+
+
+def units(config: Config) -> list[Unit]:
+    return [(setting, seed) for setting in config.settings for seed in config.seeds]
+
+
+def run_unit(config: Config, unit: Unit, run_dir: Path, position: int) -> None:
+    """Train one setting of one seed, then read its spectrum; goes on from its last checkpoint."""
+    setting, seed = unit
+    projection = config.settings[setting]
+    run, model = run_folder(run_dir, setting, seed), config.load(seed)
+    phases = Phases(free=60)
+    training = EquilibriumTraining(config.steps, config.batch, config.lr, phases=phases)
+    stabilisers = () if projection is None else (projection,)
+    title = f"{setting}, seed {seed}"
+    fit_equilibrium(
+        run, model, config.task, training, stabilisers, seed, title=title, position=position
+    )
+    if not (run.path / "readings.json").exists():
+        model = model.double()
+        block = model.blocks[0].attn
+        _, r, _ = split((block.o.weight @ block.v.weight).detach())
+        found = {"loss": log_readings(run.rows())["loss"], "r_str of V O": float(r)}
+        run.write_json("readings.json", found | expressivity_readings(model, config.task))
+
+
+def collect(config: Config, run_dir: Path) -> Results:
+    """Read every run's folder."""
+    return {
+        setting: gather(
+            [run_folder(run_dir, setting, seed).read_json("readings.json") for seed in config.seeds]
+        )
+        for setting in config.settings
+    }
+
+
+def correlations(results: Results, name: str) -> list[float]:
+    """Over the scan: the rank correlation of loss with a reading, a seed each."""
+    return [rank_correlation(*_columns(results, name, seed)) for seed in _seeds(results)]
+
+
+def shuffled(results: Results, name: str) -> list[float]:
+    """What 95 % of shuffles stay below, with the sign of the claim."""
+    return [shuffled_correlation(*_columns(results, name, seed)) for seed in _seeds(results)]
+
+
+def _columns(results: Results, name: str, seed: int) -> tuple[list[float], list[float]]:
+    rows = [readings for setting, readings in results.items() if setting != FREE]
+    sign = -1.0 if name == "lead" else 1.0
+    return [sign * row[name][seed] for row in rows], [row["loss"][seed] for row in rows]
+
+
+def _seeds(results: Results) -> range:
+    return range(len(results[FREE]["loss"]))
+
+
+def symmetric_cost(results: Results) -> list[float]:
+    """Loss at r = 0 less the least loss at any other r, at each seed's best gain."""
+    costs = []
+    for seed in _seeds(results):
+        by_gain: dict[str, dict[str, float]] = {}
+        for setting, row in results.items():
+            if setting != FREE:
+                r, gain = setting.split(", ")
+                by_gain.setdefault(gain, {})[r] = row["loss"][seed]
+        best = min(by_gain.values(), key=lambda losses: min(losses.values()))
+        costs.append(best["r 0"] - min(loss for r, loss in best.items() if r != "r 0"))
+    return costs
+
+
+def seed_spread(results: Results) -> list[float]:
+    """How far the same setting's losses lie apart over seeds: largest less least, on average."""
+    return [float(np.mean([max(row["loss"]) - min(row["loss"]) for row in results.values()]))]
+
+
+CLAIMS = [
+    Claim("001-Q3.asymmetry", DOSSIER,
+          "expressivity needs asymmetry: a symmetric value map costs more than 0.1 nats",
+          (0.1, math.inf), 0.0, symmetric_cost, seed_spread, "spread of one setting over seeds"),
+    Claim("001-Q3.margin", DOSSIER,
+          "the lower the loss the nearer to instability: rank correlation of loss with -Re mu",
+          (0.5, 1.0), 0.0, lambda r: correlations(r, "lead"), lambda r: shuffled(r, "lead"),
+          "95 % of shuffles stay below"),
+]  # fmt: skip
+
+
+def present(config: Config, results: Results, run_dir: Path) -> None:
+    """Print the table, draw the figure, write ``report.html``."""
+    points = [
+        {"asymmetry": projection.asymmetry, "gain": projection.gain, **_one(results[name], seed)}
+        for name, projection in config.settings.items() if projection is not None
+        for seed in _seeds(results)
+    ]  # fmt: skip
+    free = [_one(results[FREE], seed) for seed in _seeds(results)]
+    tables: dict[str, Any] = {
+        "settings": interval_rows(results, "setting"),
+        "answers": expressivity_answers(
+            symmetric_cost(results), correlations(results, "lead"), shuffled(results, "lead")
+        ),
+    }
+    figures = {
+        "scan": (
+            scan_figure(points, free),
+            "Left: loss by asymmetry, a color a gain, a dot a seed. Right: the same runs against "
+            "how far the rightmost eigenvalue at z* lies from the imaginary axis.",
+        )
+    }
+    title = "Expressivity against the margin to instability"
+    present_results(title, __doc__ or "", CLAIMS, results, run_dir, tables=tables, figures=figures)
+
+
+def _one(row: dict[str, list[float]], seed: int) -> dict[str, float]:
+    # The setting's own gain and asymmetry are not those that are measured on the whole block.
+    return {key: values[seed] for key, values in row.items() if key != "gain"}
+
+
+if __name__ == "__main__":
+    probekit.recipes.main(__file__)

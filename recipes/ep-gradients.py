@@ -35,6 +35,7 @@ from probekit.claims import Claim
 from probekit.dynamics.answers import ep_answers
 from probekit.dynamics.ep_study import ceiling, depths, estimators, free_residual, setting
 from probekit.dynamics.pictures import cosine_figure, residual_figure
+from probekit.dynamics.rotor import as_in_the_dossier
 from probekit.recipe_report import present_results
 from probekit.runs import RunDir
 from probekit.training import gather, interval_rows
@@ -90,6 +91,7 @@ def run_unit(config: Config, unit: int, run_dir: Path, position: int) -> None:
         n_ctx=config.length,
         d_vocab=config.vocab,
     )
+    model = as_in_the_dossier(model)
     generator = torch.Generator().manual_seed(unit)
     drawn = torch.randint(config.vocab, (1, config.length + 1), generator=generator)
     tokens, labels = drawn[:, :-1], drawn[:, 1:]

@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import probekit as pk
 import probekit.recipes
 from probekit.claims import Claim
@@ -34,13 +32,14 @@ from probekit.dynamics import (
     SpectralPenalty,
     fit_equilibrium,
 )
-from probekit.dynamics.answers import training_answers
+from probekit.dynamics.answers import counts, training_answers
 from probekit.dynamics.training_pictures import onset_figure, training_figure
 from probekit.dynamics.training_study import (
     log_readings,
     onset_diagnosis,
     onset_regimes,
     run_folder,
+    spectral_readings,
     traces,
 )
 from probekit.recipe_report import present_results
@@ -98,9 +97,9 @@ class Config:
     def task(self) -> LanguageTask:
         return LanguageTask(level="characters", length=self.length, held_out=self.held_out)
 
-    def load(self, seed: int, dtype: torch.dtype = torch.float32) -> pk.EquilibriumModel:
+    def load(self, seed: int) -> pk.EquilibriumModel:
         sizes = {"d_model": self.d_model, "d_head": self.d_model // 4, "d_mlp": 4 * self.d_model}
-        return pk.load("equilibrium", seed=seed, dtype=dtype, **sizes, **self.task.config)
+        return pk.load("equilibrium", seed=seed, **sizes, **self.task.config)
 
 
 def units(config: Config) -> list[Unit]:
@@ -123,14 +122,15 @@ def run_unit(config: Config, unit: Unit, run_dir: Path, position: int) -> None:
         Phases(config.free_steps, config.nudge_steps),
         log_every=config.log_every,
     )
-    title = f"{arm}, seed {seed}"
+    model, title = config.load(seed), f"{arm}, seed {seed}"
     fit_equilibrium(
-        run, config.load(seed), config.task, training, stabilisers, seed,
-        title=title, position=position,
-    )  # fmt: skip
-    if not (run.path / "onset.json").exists():
-        found = onset_diagnosis(run, config.load(seed, torch.float64), config.task)
-        run.write_json("onset.json", found)
+        run, model, config.task, training, stabilisers, seed, title=title, position=position
+    )
+    if (run.path / "readings.json").exists():
+        return
+    run.write_json("onset.json", onset_diagnosis(run, config.load(seed).double(), config.task))
+    found = log_readings(run.rows()) | spectral_readings(model.double(), config.task)
+    run.write_json("readings.json", found)
 
 
 def collect(config: Config, run_dir: Path) -> Results:
@@ -138,10 +138,9 @@ def collect(config: Config, run_dir: Path) -> Results:
     found: Results = {}
     for arm in ARMS:
         runs = [run_folder(run_dir, arm, seed) for seed in config.seeds]
-        logs = [run.rows() for run in runs]
         found[arm] = {
-            "readings": gather([log_readings(rows) for rows in logs]),
-            "traces": [traces(rows) for rows in logs],
+            "readings": gather([run.read_json("readings.json") for run in runs]),
+            "traces": [traces(run.rows()) for run in runs],
             "onset": [run.read_json("onset.json") for run in runs],
         }
     return found
@@ -184,11 +183,11 @@ def hopf_share(results: Results) -> list[float]:
 CLAIMS = [
     Claim("001-T1", DOSSIER,
           "without a stabiliser validation loss jumps by more than 1 nat within 100 steps",
-          (1.0, math.inf), 0.0, reading("none", "largest rise"), reading("exact", "largest rise"),
+          (1.0, 1e4), 0.0, reading("none", "largest rise"), reading("exact", "largest rise"),
           "the same at the low learning rate"),
     Claim("001-T1.bptt", DOSSIER,
           "BPTT loses rest too: largest residual r of a sequence above 1e-2 (5e-2 there)",
-          (1e-2, math.inf), 0.0, reading("none, BPTT", "largest sequence residual"),
+          (1e-2, 1e4), 0.0, reading("none, BPTT", "largest sequence residual"),
           reading("BPTT", "largest sequence residual"), "the same at the low learning rate"),
     Claim("001-T2", DOSSIER, "jacreg prevents it: the residual r stays below 1e-3",
           (0.0, 1e-3), 0.0, reading("jacreg", "largest residual"),
@@ -209,6 +208,11 @@ CLAIMS = [
     Claim("001-Q1.onset", DOSSIER,
           "where the run loses rest its sequences are Euler artefacts (section 6.4): their share",
           1.0, 0.0, euler_share, hopf_share, "unstable by the spectrum at z_T"),
+    Claim("001-D8.trained", DOSSIER,
+          "the numerical abscissa says little: of stable trained blocks it lies more than 3 right "
+          "of the rightmost eigenvalue",
+          (3.0, 100.0), 0.0, reading("exact", "abscissa less lead"),
+          reading("none", "abscissa less lead"), "blocks that have lost rest"),
     Claim("001-Q3.gap", DOSSIER,
           "EP has no ceiling: final loss of AsymEP less that of BPTT, within 0.1 nats (0.04 there)",
           (-0.1, 0.1), 0.0, paired("AsymEP", "BPTT"), paired("uncorrected EP", "BPTT"),
@@ -223,16 +227,17 @@ def present(config: Config, results: Results, run_dir: Path) -> None:
     columns = ("regime", "observed", "predicted", "margin", "multiplier at z_T")
     tables: dict[str, Any] = {
         "arms": interval_rows({arm: results[arm]["readings"] for arm in ARMS}, "arm"),
-        "where a sequence first does not settle: regimes": [
-            {"arm": arm, **{name: str(count) for name, count in found.items()}}
-            for arm, found in regimes.items() if found
-        ],
-        "the unstabilised runs' sequences": [
-            {"onset step": row["onset step"], **{name: row.get(name, "") for name in columns}}
-            for row in diagnosed
+        "where sequences first do not settle: regimes": [
+            {"arm": arm, "sequences": sum(found.values()), "regimes": counts(found)}
+            for arm, found in regimes.items()
         ],
         "answers": training_answers(results),
-    }  # fmt: skip
+    }
+    if diagnosed:
+        tables["the unstabilised runs' sequences there"] = [
+            {"onset step": row["onset step"], **{name: row.get(name, "") for name in columns}}
+            for row in diagnosed
+        ]
     shown = {arm: results[arm]["traces"] for arm in (*UNSTABLE, *STABILISED)}
     low = {arm: results[arm]["traces"] for arm in ARMS if arm not in shown}
     figures = {

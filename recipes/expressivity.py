@@ -13,13 +13,11 @@ Source: the dossier "EP below-CE-2.1 divergence", Q3 (no threshold in r_str and 
 there); the parameterisation is its Eq. 37 and 38, here on the values of attention.
 """
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 import probekit as pk
 import probekit.recipes
@@ -29,11 +27,11 @@ from probekit.dynamics.answers import expressivity_answers
 from probekit.dynamics.normality import split
 from probekit.dynamics.training_pictures import scan_figure
 from probekit.dynamics.training_study import (
-    expressivity_readings,
     log_readings,
     rank_correlation,
     run_folder,
     shuffled_correlation,
+    spectral_readings,
 )
 from probekit.recipe_report import present_results
 from probekit.training import LanguageTask, gather, interval_rows
@@ -84,9 +82,9 @@ class Config:
         }
         return {FREE: None, **scan}
 
-    def load(self, seed: int, dtype: torch.dtype = torch.float32) -> pk.EquilibriumModel:
+    def load(self, seed: int) -> pk.EquilibriumModel:
         sizes = {"d_model": self.d_model, "d_head": self.d_model // 4, "d_mlp": 4 * self.d_model}
-        return pk.load("equilibrium", seed=seed, dtype=dtype, **sizes, **self.task.config)
+        return pk.load("equilibrium", seed=seed, **sizes, **self.task.config)
 
 
 def units(config: Config) -> list[Unit]:
@@ -110,7 +108,7 @@ def run_unit(config: Config, unit: Unit, run_dir: Path, position: int) -> None:
         block = model.blocks[0].attn
         _, r, _ = split((block.o.weight @ block.v.weight).detach())
         found = {"loss": log_readings(run.rows())["loss"], "r_str of V O": float(r)}
-        run.write_json("readings.json", found | expressivity_readings(model, config.task))
+        run.write_json("readings.json", found | spectral_readings(model, config.task))
 
 
 def collect(config: Config, run_dir: Path) -> Results:
@@ -165,7 +163,7 @@ def seed_spread(results: Results) -> list[float]:
 CLAIMS = [
     Claim("001-Q3.asymmetry", DOSSIER,
           "expressivity needs asymmetry: a symmetric value map costs more than 0.1 nats",
-          (0.1, math.inf), 0.0, symmetric_cost, seed_spread, "spread of one setting over seeds"),
+          (0.1, 10.0), 0.0, symmetric_cost, seed_spread, "spread of one setting over seeds"),
     Claim("001-Q3.margin", DOSSIER,
           "the lower the loss the nearer to instability: rank correlation of loss with -Re mu",
           (0.5, 1.0), 0.0, lambda r: correlations(r, "lead"), lambda r: shuffled(r, "lead"),

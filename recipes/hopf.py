@@ -50,7 +50,7 @@ from probekit.dynamics.pictures import (
     sweep_figure,
     trace_figure,
 )
-from probekit.dynamics.rotor import REGIMES
+from probekit.dynamics.rotor import REGIMES, as_in_the_dossier
 from probekit.recipe_report import present_results
 from probekit.runs import RunDir
 
@@ -129,7 +129,9 @@ def random_block(config: Config, seed: int) -> tuple[Any, torch.Tensor]:
     model = pk.load("equilibrium", seed=seed, dtype=torch.float64, d_model=config.d_model,
                     d_head=config.d_model // 4, d_mlp=4 * config.d_model)  # fmt: skip
     generator = torch.Generator().manual_seed(seed)
-    return model, torch.randn(1, config.length, config.d_model, generator=generator).double()
+    return as_in_the_dossier(model), torch.randn(
+        1, config.length, config.d_model, generator=generator
+    ).double()
 
 
 def knobs(config: Config, seed: int) -> Any:

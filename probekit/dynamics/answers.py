@@ -112,13 +112,13 @@ def training_answers(results: Mapping[str, Any]) -> Answers:
     return [
         _answer(
             "Q1: what is lost when training diverges?",
-            f"runs that jump by more than a nat, of {seeds}: {_counts(jumped)}; sequences that "
-            f"first do not settle: {_counts(regimes) or 'none'}",
+            f"runs that jump by more than a nat, of {seeds}: {counts(jumped)}; sequences that "
+            f"first do not settle: {counts(regimes) or 'none'}",
             "measured, C = 48; that C = 512 is of the same kind is conjecture",
         ),
         _answer(
             "Q2: what fixes it?",
-            f"runs whose residual stays below 1e-3, of {seeds}: {_counts(kept)}. Final losses: "
+            f"runs whose residual stays below 1e-3, of {seeds}: {counts(kept)}. Final losses: "
             + "; ".join(f"{arm} {interval_text(arms[arm]['loss'])}" for arm in kept),
             "measured, over a few hundred steps; strengths are our own choice",
         ),
@@ -152,7 +152,8 @@ def expressivity_answers(
     ]
 
 
-def _counts(found: Mapping[str, int]) -> str:
+def counts(found: Mapping[str, int]) -> str:
+    """Such as ``"stable 2, flip 1"``."""
     return ", ".join(f"{name} {count}" for name, count in found.items())
 
 

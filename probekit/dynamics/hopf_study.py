@@ -131,7 +131,7 @@ def structure_reading(model: EquilibriumModel, x: State, dampings: Sequence[floa
     grid = whole.view(length, width, length, width)
     upper = max(float(grid[t, :, t + 1 :].abs().max()) for t in range(length - 1))
     below = max(float(grid[t + 1, :, : t + 1].abs().max()) for t in range(length - 1))
-    _, pushed, pulled = probe_products(force, z, leak=1 + model.cfg.damping)  # type: ignore[attr-defined]
+    _, pushed, pulled = probe_products(force, z, 64, leak=1 + model.cfg.damping)  # type: ignore[attr-defined]
     rho, r_str = nonnormality(pushed, pulled), asymmetry(pushed, pulled)
     abscissa, lead = numerical_abscissa(force, z), complex(rightmost(blocks))
     return {

@@ -41,6 +41,18 @@ REGIMES: dict[str, tuple[float, float]] = {
 }
 
 
+@torch.no_grad()
+def as_in_the_dossier(model: EquilibriumModel) -> EquilibriumModel:
+    """The same model with every matrix N(0, 1 / d_model), in place.
+
+    ``pk.load`` draws by the number of inputs: of W_out that is the MLP's width, and W_out is drawn
+    half as large at four times d_model.
+    """
+    for block in model.blocks:
+        block.mlp.fc_out.weight.mul_((model.cfg.d_mlp / model.cfg.d_model) ** 0.5)  # type: ignore[union-attr, operator]
+    return model
+
+
 @dataclass(frozen=True, eq=False)
 class Rotor:
     """A planted system: its model, its inputs, and the plane that turns."""

@@ -15,7 +15,7 @@ from ..training.tasks import Task
 from .fixed_point import find_fixed_point
 from .force import force_of
 from .margins import euler_margin, multiplier, rightmost
-from .normality import split
+from .normality import numerical_abscissa, split
 from .relaxation import relax
 from .spectrum import diagonal_blocks
 from .sweep import classify
@@ -62,7 +62,6 @@ def log_readings(rows: Sequence[Row]) -> dict[str, float]:
         "largest residual": max(found["residual"]),
         "largest sequence residual": max(found["worst_residual"]),
         "largest multiplier": max(found["multiplier"]),
-        "lead": found["lead"][-1],
         "skipped": float(rows[-1]["skipped"]),
     }
 
@@ -114,24 +113,28 @@ def _diagnosis(model: EquilibriumModel, tokens: torch.Tensor, last: torch.Tensor
     return {"regime": "no fixed point found"}
 
 
-def expressivity_readings(model: EquilibriumModel, task: Task) -> dict[str, float]:
+def spectral_readings(model: EquilibriumModel, task: Task) -> dict[str, float]:
     """How far from instability a trained model is, at the fixed points of validation sequences.
 
-    ``lead`` is the rightmost Re mu, ``margin`` the smallest Euler step of any mode (0 where the
-    flow is unstable), ``multiplier`` the largest ``|1 + step mu|``, ``r_str`` and ``gain`` the
-    asymmetry and ``|J_nc|_F / sqrt(d_model)`` of the diagonal blocks of attention and MLP.
+    ``converged`` is the share of tokens whose fixed point was found, ``lead`` the rightmost Re mu,
+    ``margin`` the smallest Euler step of any mode (0 where the flow is unstable), ``multiplier``
+    the largest ``|1 + step mu|``, ``r_str`` and ``gain`` the asymmetry and ``|J_nc|_F /
+    sqrt(d_model)`` of the diagonal blocks of attention and MLP, ``abscissa less lead`` how far the
+    numerical abscissa of the whole Jacobian lies right of ``lead``.
     """
     force = force_of(model, task.validation()[0][:4])
     z = relax(force, steps=400, tol=1e-9, stop=True).state
-    found = find_fixed_point(force, start=z)
+    found = find_fixed_point(force, start=z if z.isfinite().all() else None)
     blocks = diagonal_blocks(force, found.state)
     mu = torch.linalg.eigvals(blocks).flatten()
     leak = 1 + model.cfg.damping  # type: ignore[attr-defined]
     own = blocks + leak * torch.eye(blocks.shape[-1], dtype=blocks.dtype)
     norm, r_str, _ = split(own)
+    lead = float(rightmost(mu).real)
     return {
         "converged": float(found.converged.double().mean()),
-        "lead": float(rightmost(mu).real),
+        "lead": lead,
+        "abscissa less lead": numerical_abscissa(force, found.state) - lead,
         "margin": float(euler_margin(mu).min()),
         "multiplier": float(multiplier(mu, model.cfg.step_size).abs().max()),  # type: ignore[attr-defined]
         "r_str": float(r_str.mean()),

@@ -23,12 +23,12 @@ from probekit.dynamics import (
     fit_equilibrium,
 )
 from probekit.dynamics.training_study import (
-    expressivity_readings,
     largest_rise,
     log_readings,
     onset_diagnosis,
     rank_correlation,
     shuffled_correlation,
+    spectral_readings,
 )
 from probekit.hooked.model import weights
 from probekit.runs import RunDir
@@ -178,9 +178,9 @@ def test_readings_of_a_log() -> None:
     assert largest_rise([0.0, 200.0], [1.0, 5.0]) == 0  # further apart than a hundred steps
 
 
-def test_expressivity_readings_are_those_of_the_dense_jacobian() -> None:
+def test_spectral_readings_are_those_of_the_dense_jacobian() -> None:
     model = language_model(dtype=torch.float64, residual_init=0.5)
-    found = expressivity_readings(model, TASK)
+    found = spectral_readings(model, TASK)
     assert found["converged"] == 1
     assert found["lead"] < 0 < found["margin"]
     assert 0 < found["r_str"] < 1 and found["gain"] > 0
@@ -190,6 +190,10 @@ def test_expressivity_readings_are_those_of_the_dense_jacobian() -> None:
     z = find_fixed_point(force, start=relax(force, steps=300).state).require()
     mu = torch.linalg.eigvals(dense_jacobian(force, z))
     assert found["lead"] == pytest.approx(float(mu.real.max()), rel=1e-6)
+    abscissa = torch.linalg.eigvalsh(
+        (dense_jacobian(force, z) + dense_jacobian(force, z).mT) / 2
+    ).max()
+    assert found["abscissa less lead"] == pytest.approx(float(abscissa) - found["lead"], rel=1e-6)
     assert found["multiplier"] == pytest.approx(float((1 + 0.1 * mu).abs().max()), rel=1e-6)
 
 

@@ -2,24 +2,26 @@
 
     python benchmarks/relaxation.py
 
-One process and one thread; the ways take turns, and what is printed are medians of their rounds and
-ratios to plain code, the same force from torch.nn.functional without hooks. torchdeq (a
-development dependency of this script alone) runs its damped fixed-point iteration on the same
-force, with ``return_final=True``; where it is not installed its row says so.
+One process and one thread; the ways take turns in random order. Printed are steps a second in the
+median, and over plain code, the same force from torch.nn.functional without hooks, the median over
+rounds of the ratio within the round, and the ratio of the fastest rounds. torchdeq (in the extra
+``dev``) runs its damped fixed-point iteration on the same
+force, with ``return_final=True``.
 """
 
+import random
 import statistics
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torchdeq.solver.fp_iter import fixed_point_iter
 
 import probekit as pk
 
-STEPS, ROUNDS = 30, 20
+STEPS, ROUNDS = 30, 40
 SIZES = {"d_model": 64, "n_heads": 4, "d_head": 16, "d_mlp": 256, "n_ctx": 32}
 
 
@@ -65,19 +67,15 @@ def ways(model: pk.EquilibriumModel, x: Tensor) -> dict[str, Callable[[], Tensor
         with pk.attach(model, *items):  # type: ignore[arg-type]
             return model.relax(x, STEPS)
 
-    found: dict[str, Callable[[], Tensor]] = {
+    return {
         "plain PyTorch": lambda: relaxed(force, x),
         "probekit, nothing attached": lambda: model.relax(x, STEPS),
         "probekit, HeadScale": lambda: attached(pk.HeadScale(0, 0, 0.5)),
         "probekit, VDI of every step": lambda: attached(pk.VDI(iterations="all")),
-    }
-    if find_spec("torchdeq"):
-        from torchdeq.solver import fp_iter  # type: ignore[import-not-found]
-
-        found["torchdeq, fixed_point_iter"] = lambda: fp_iter.fixed_point_iter(
+        "torchdeq, fixed_point_iter": lambda: fixed_point_iter(
             lambda z: z + force(z), x, max_iter=STEPS, tau=0.1, tol=0.0, return_final=True
-        )[0]
-    return found
+        )[0],
+    }
 
 
 def main() -> None:
@@ -92,17 +90,18 @@ def main() -> None:
 def measure(title: str, competitors: dict[str, Callable[[], Tensor]]) -> None:
     times: dict[str, list[float]] = {name: [] for name in competitors}
     for _ in range(ROUNDS):
-        for name, run in competitors.items():
+        for name in random.sample(list(competitors), len(competitors)):
             begin = time.perf_counter()
-            run()
+            competitors[name]()
             times[name].append(time.perf_counter() - begin)
-    base = statistics.median(times["plain PyTorch"])
-    print(f"{title}: steps a second, and time over that of plain PyTorch")
+    base = times["plain PyTorch"]
+    print(f"{title}: steps a second, time over plain PyTorch (median, fastest)")
     for name, taken in times.items():
-        median = statistics.median(taken)
-        print(f"  {name:32s} {STEPS / median:8.0f}   {median / base:5.2f}")
-    if "torchdeq, fixed_point_iter" not in competitors:
-        print("  torchdeq is not installed: pip install torchdeq==0.1.0")
+        ratio = statistics.median(t / b for t, b in zip(taken, base, strict=True))
+        fastest = min(taken) / min(base)
+        print(
+            f"  {name:32s} {STEPS / statistics.median(taken):8.0f}   {ratio:5.2f}   {fastest:5.2f}"
+        )
 
 
 if __name__ == "__main__":

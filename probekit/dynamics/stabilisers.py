@@ -37,7 +37,7 @@ class Reached:
     """Where a training step's free phase ended."""
 
     model: EquilibriumModel
-    x: State  # the clamped input, without a graph
+    x: State  # the clamped input, with its graph to the embeddings
     z: State  # the state, without a graph
     residual: float  # the aggregate step residual there
     step_size: float
@@ -50,7 +50,7 @@ class Reached:
 
     def pulled(self, v: State) -> State:
         """``J_nc^T v``, differentiable by the parameters."""
-        z = self.z.requires_grad_()
+        z = self.z.detach().requires_grad_()
         added = self.model.force(z, self.x) + (1 + self.model.cfg.damping) * z  # type: ignore[attr-defined]
         (found,) = torch.autograd.grad(added, z, v, create_graph=True)
         return found
@@ -168,7 +168,7 @@ class GainCap:
         """Scale where the gain is too large."""
         with torch.enable_grad():
             gain = at.gain()
-        if gain <= self.cap:
+        if not gain > self.cap:  # also where it is not a number
             return
         for block in at.model.blocks:
             for parameter in _outputs(block):

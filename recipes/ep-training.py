@@ -6,7 +6,7 @@ run is made with the exact gradient, with BPTT and with EP, with each stabiliser
 names, and at a lower rate. Where trouble begins, the sequences that do not settle are diagnosed at
 their true fixed points: by a sweep of steps beside the spectrum, not by a knockout.
 
-    probekit run ep-training --preset quick --jobs 2      three seeds, 300 steps, twelve arms
+    probekit run ep-training --preset quick --jobs 2      three seeds, twelve arms, 300 steps
     probekit run ep-training --preset paper --jobs 2      five seeds, 1,000 steps, C = 64, T = 32
 
 Source: the dossier "EP below-CE-2.1 divergence", T1 to T3 and sections 5 and 6.4. Its C = 512 runs
@@ -74,7 +74,8 @@ class Config:
     """The small system of section 6.4."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
-    steps: int = 300
+    steps: int = 300  # at the high learning rate
+    low_steps: int = 200  # at the low one
     d_model: int = 48  # four heads, an MLP of four times that
     length: int = 24
     batch: int = 8
@@ -91,7 +92,7 @@ class Config:
 
     @classmethod
     def paper(cls) -> "Config":
-        return cls(seeds=(0, 1, 2, 3, 4), steps=1_000, d_model=64, length=32)
+        return cls((0, 1, 2, 3, 4), steps=1_000, low_steps=1_000, d_model=64, length=32)
 
     @property
     def task(self) -> LanguageTask:
@@ -114,10 +115,11 @@ def run_unit(config: Config, unit: Unit, run_dir: Path, position: int) -> None:
     arm, seed = unit
     rate, estimator, stabilisers = ARMS[arm]
     run = run_folder(run_dir, arm, seed)
+    steps, lr = (config.steps, config.high) if rate == HIGH else (config.low_steps, config.low)
     training = EquilibriumTraining(
-        config.steps,
+        steps,
         config.batch,
-        config.high if rate == HIGH else config.low,
+        lr,
         estimator,
         Phases(config.free_steps, config.nudge_steps),
         log_every=config.log_every,

@@ -49,10 +49,10 @@ def test_its_mean_over_vectors_is_the_frobenius_norm() -> None:
     model = tiny_model()
     at = reached(model)
     draws = [
-        float(JacobianPenalty().penalty(replace(at, seed=seed)).detach()) for seed in range(400)
+        float(JacobianPenalty().penalty(replace(at, seed=seed)).detach()) for seed in range(144)
     ]
     exact = float(whole(model, at.z).square().sum() / at.z.numel())
-    assert abs(np.mean(draws) - exact) < 4 * np.std(draws) / 20
+    assert abs(np.mean(draws) - exact) < 4 * np.std(draws) / 12
 
 
 @pytest.mark.parametrize(

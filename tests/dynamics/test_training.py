@@ -86,9 +86,9 @@ def test_an_unknown_estimator_is_refused() -> None:
 
 
 def test_training_lowers_the_loss_and_logs_it(tmp_path: Path) -> None:
-    run = fit(tmp_path, replace(SHORT, steps=60, log_every=20))
+    run = fit(tmp_path, replace(SHORT, steps=40, log_every=20))
     rows = run.rows()
-    assert [row["step"] for row in rows] == [0, 20, 40, 60]
+    assert [row["step"] for row in rows] == [0, 20, 40]
     assert rows[-1]["loss"] < rows[0]["loss"] - 0.3
     assert rows[0]["train_loss"] is None and rows[1]["train_loss"] > 0
     assert all(row["skipped"] == 0 for row in rows)
@@ -97,7 +97,7 @@ def test_training_lowers_the_loss_and_logs_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "stabilisers", [(), (JacobianPenalty(rate=0.5),), (SpectralPenalty(), GainCap(0.5))]
+    "stabilisers", [(), (JacobianPenalty(rate=0.5), SpectralPenalty(), GainCap(0.5))]
 )
 def test_a_killed_run_ends_with_the_same_numbers(tmp_path: Path, stabilisers, monkeypatch) -> None:
     training = replace(SHORT, steps=12, log_every=1)  # checkpoints every 5 steps

@@ -9,6 +9,20 @@ their true fixed points: by a sweep of steps beside the spectrum, not by a knock
     probekit run ep-training --preset quick --jobs 2      three seeds, twelve arms, 300 steps
     probekit run ep-training --preset paper --jobs 2      five seeds, 1,000 steps, C = 64, T = 32
 
+Measured, quick: with the exact gradient one run of three jumps (2.1 to 115 nats between steps 240
+and 300), with AsymEP all three, though their validation sequences settle (residual 1e-8): there it
+is the estimate that fails, on training batches that are not at rest, and not the fixed point. BPTT
+jumps in none. The exact runs' sequences that first do not settle are Euler artefacts (margin 0.08,
+below the step of 0.1, as in section 6.4) or slow, none a Hopf bifurcation; at their last states J
+looks stable. The residual stays below 1e-3 with jacreg, the gain cap and the spectral penalty in
+three of three seeds, with resreg and the r_str parameterisation in two. At the low rate AsymEP ends
+within 0.03 nats of BPTT, without the correction 0.6 above. The numerical abscissa of stable blocks
+lies 1.6 to 2.3 right of the rightmost eigenvalue at the low rate, 10 to 13 at the high one.
+Chosen after a first seed had been seen: the strengths of resreg and of the spectral penalty (10,
+at first 1). T1.ep and D8.high were added after the run.
+
+Time on two cores: quick 17 minutes; paper 4 hours (estimated).
+
 Source: the dossier "EP below-CE-2.1 divergence", T1 to T3 and sections 5 and 6.4. Its C = 512 runs
 and checkpoints are not public: this is the small system of section 6.4, with characters of
 Python's reference for text. Forms and strengths of the penalties are our own.
@@ -184,9 +198,13 @@ def hopf_share(results: Results) -> list[float]:
 
 CLAIMS = [
     Claim("001-T1", DOSSIER,
-          "without a stabiliser validation loss jumps by more than 1 nat within 100 steps",
+          "without a stabiliser validation loss jumps by more than 1 nat within 100 steps (exact "
+          "gradient)",
           (1.0, 1e4), 0.0, reading("none", "largest rise"), reading("exact", "largest rise"),
           "the same at the low learning rate"),
+    Claim("001-T1.ep", DOSSIER, "and so it does when EP estimates the gradient (2.74 to 41 there)",
+          (1.0, 1e4), 0.0, reading("none, AsymEP", "largest rise"),
+          reading("AsymEP", "largest rise"), "the same at the low learning rate"),
     Claim("001-T1.bptt", DOSSIER,
           "BPTT loses rest too: largest residual r of a sequence above 1e-2 (5e-2 there)",
           (1e-2, 1e4), 0.0, reading("none, BPTT", "largest sequence residual"),
@@ -210,11 +228,15 @@ CLAIMS = [
     Claim("001-Q1.onset", DOSSIER,
           "where the run loses rest its sequences are Euler artefacts (section 6.4): their share",
           1.0, 0.0, euler_share, hopf_share, "unstable by the spectrum at z_T"),
-    Claim("001-D8.trained", DOSSIER,
-          "the numerical abscissa says little: of stable trained blocks it lies more than 3 right "
-          "of the rightmost eigenvalue",
-          (3.0, 100.0), 0.0, reading("exact", "abscissa less lead"),
+    Claim("001-D8.low", DOSSIER,
+          "the numerical abscissa says little: of blocks trained at the low rate, all stable, it "
+          "lies more than 3 right of the rightmost eigenvalue",
+          (3.0, 1e4), 0.0, reading("exact", "abscissa less lead"),
           reading("none", "abscissa less lead"), "blocks that have lost rest"),
+    Claim("001-D8.high", DOSSIER,
+          "the same of blocks trained at the high rate and kept stable by the spectral penalty",
+          (3.0, 1e4), 0.0, reading("spectral", "abscissa less lead"),
+          reading("exact", "abscissa less lead"), "stable blocks of the low rate"),
     Claim("001-Q3.gap", DOSSIER,
           "EP has no ceiling: final loss of AsymEP less that of BPTT, within 0.1 nats (0.04 there)",
           (-0.1, 0.1), 0.0, paired("AsymEP", "BPTT"), paired("uncorrected EP", "BPTT"),

@@ -59,6 +59,9 @@ def onset_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
             "o-",
             lw=1,
         )
+    sizes = sorted({each["step_size"] for row in shown for each in row["evidence"]})
+    axes[-1].set_xticks(sizes, labels=[f"{size:g}" for size in sizes])
+    axes[-1].minorticks_off()
     axes[-1].set_xlabel("step size, over one physical time", fontsize=8)
     axes[-1].set_ylabel("force residual at the end", fontsize=8)
     figure.tight_layout()

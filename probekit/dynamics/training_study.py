@@ -25,7 +25,7 @@ Row = Mapping[str, Any]
 TRACES = ("loss", "residual", "worst_residual", "multiplier", "lead")
 _BROKEN = 1e3  # what a number counts as that left the finite ones
 _CHOSEN = 3  # sequences that are diagnosed
-_TIME = 40.0  # physical, of each relaxation of a diagnosis
+_TIME = 100.0  # physical, of each relaxation of a diagnosis: modes near onset decay slowly
 
 
 def traces(rows: Sequence[Row]) -> dict[str, list[float]]:

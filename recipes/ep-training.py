@@ -13,14 +13,15 @@ Measured, quick: with the exact gradient one run of three jumps (2.1 to 115 nats
 and 300), with AsymEP all three, though their validation sequences settle (residual 1e-8): what
 fails there is the estimate, not the fixed point. Beside the exact gradient, in a run of its own
 (seed 2): single batches with r above 1e-3 have estimates 800 to 1,000 times as long at a cosine
-near 0, and loss rises after each; below 1e-4 cosines are above 0.99. BPTT jumps in none. The exact runs' sequences that first do not settle are Euler artefacts (margin 0.08,
-below the step of 0.1, as in section 6.4) or slow, none a Hopf bifurcation; at their last states J
-looks stable. The residual stays below 1e-3 with jacreg, the gain cap and the spectral penalty in
-three of three seeds, with resreg and the r_str parameterisation in two. At the low rate AsymEP ends
-within 0.03 nats of BPTT, without the correction 0.6 above. The numerical abscissa of stable blocks
-lies 1.6 to 2.3 right of the rightmost eigenvalue at the low rate, 10 to 13 at the high one.
-Chosen after a first seed had been seen: the strengths of resreg and of the spectral penalty (10,
-at first 1). T1.ep and D8.high were added after the run.
+near 0, and loss rises after each; below 1e-4 cosines are above 0.99. BPTT jumps in none. The exact
+runs' sequences that first do not settle are Euler artefacts (margin 0.08, below the step of 0.1, as
+in section 6.4) or slow, none a Hopf bifurcation; at their last states J looks stable. The residual
+stays below 1e-3 with jacreg, the gain cap and the spectral penalty in three of three seeds, with
+resreg and the r_str parameterisation in two. At the low rate AsymEP ends within 0.03 nats of BPTT,
+without the correction 0.6 above. The numerical abscissa of stable blocks lies 1.6 to 2.3 right of
+the rightmost eigenvalue at the low rate, 10 to 13 at the high one. Chosen after a first seed had
+been seen: the strengths of resreg and of the spectral penalty (10, at first 1). T1.ep and D8.high
+were added after the run.
 
 Time on two cores: quick 17 minutes; paper 4 hours (estimated).
 

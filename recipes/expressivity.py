@@ -9,6 +9,13 @@ held at an asymmetry r and a gain through training, ``W_V W_O = gamma (sqrt(1 - 
     probekit run expressivity --preset quick --jobs 2      three seeds, ten settings, 200 steps
     probekit run expressivity --preset paper --jobs 2      five seeds, 25 settings, 1,000 steps
 
+Measured, quick: a symmetric value map costs 0.04 to 0.21 nats against the best other asymmetry at a
+seed's best gain, where one setting differs by 0.27 over seeds: no need of asymmetry is seen. Loss
+and -Re mu have a rank correlation of -0.07 to 0.65, where 95 % of shuffles stay below 0.67: no
+trade-off is seen. A gain of 2 trains worse, and two runs of 27 end with an unstable flow at z*.
+
+Time on two cores: quick 12 minutes; paper 5 hours (estimated).
+
 Source: the dossier "EP below-CE-2.1 divergence", Q3 (no threshold in r_str and gamma was measured
 there); the parameterisation is its Eq. 37 and 38, here on the values of attention.
 """

@@ -23,7 +23,7 @@ seeds, with a permuted network too, and two baselines' lengths differ as much as
 and hardened (ratios .92 to 1.05). Sums are hardened, too, in part by amplitude: under noise of 2
 .76 against .02, with a signal 7.8 times as long where the noise comes in, and .22 as loud as that.
 
-Time on two cores: quick 3 minutes (of 6 CPU minutes at a load of 15), paper 15 (estimated).
+Time on two cores: quick 3 minutes, paper 15 (estimated).
 
 Source: "The Conservation of Separability", part A, injury matrix and hardened model (d_model 32,
 AdamW lr 1e-3 with weight decay 0.1, batch 64, 50 epochs, no seed).

@@ -18,7 +18,7 @@ be had); margins 7.7, 7.6, 4.5 and 2.0 at sigma 0, 0.3, 2 and 3, noisy logits wi
 (published, on another vocabulary: 8.55, 8.47, 5.74, 3.02); the residual's norm, 8.07, changes by
 exactly 0 under noise after the final norm, and by 0.3 % under noise at the attention's.
 
-Time on two cores: quick 1 minute; paper about 12, the published sizes about 4 hours (estimated).
+Time on two cores: quick 2 minutes; paper about 12, the published sizes about 4 hours (estimated).
 
 Source: "The Conservation of Separability", part A, stroke test. The amplitude 8.13 is of another
 run there, with noise at the attention's norm.

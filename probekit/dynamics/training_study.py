@@ -104,10 +104,13 @@ def _diagnosis(model: EquilibriumModel, tokens: torch.Tensor, last: torch.Tensor
                 time=_TIME,
                 eigenvalues=mu.flatten(1),
             )
-            at_last = torch.linalg.eigvals(diagonal_blocks(force, last))
+            there = _BROKEN
+            if last.isfinite().all():
+                at_last = torch.linalg.eigvals(diagonal_blocks(force, last))
+                there = float(multiplier(at_last, size).abs().max())
             return {
                 **diagnosis.to_dict(),
-                "multiplier at z_T": float(multiplier(at_last, diagnosis.step_size).abs().max()),
+                "multiplier at z_T": there,
                 "mu": [[each.real, each.imag] for each in mu.flatten().tolist()],
             }
     return {"regime": "no fixed point found"}

@@ -10,6 +10,13 @@ from .activity import outlier_ratio as outlier_ratio
 from .activity import outlier_variance as outlier_variance
 from .activity import pattern_constancy as pattern_constancy
 from .activity import snr_db as snr_db
+from .cosines import CosineStats as CosineStats
+from .cosines import cosine_null as cosine_null
+from .cosines import cosine_stats as cosine_stats
+from .cosines import density_ratio as density_ratio
+from .cosines import mean_cosine_prediction as mean_cosine_prediction
+from .cosines import pair_cosines as pair_cosines
+from .cosines import window_share as window_share
 from .similarity import Procrustes as Procrustes
 from .similarity import cka as cka
 from .similarity import cka_null as cka_null
@@ -22,3 +29,13 @@ from .simplex import published_simplex as published_simplex
 from .simplex import regular_simplex as regular_simplex
 from .simplex import simplex_volume as simplex_volume
 from .simplex import squared_distances as squared_distances
+from .spectrum import covariance_eigenvalues as covariance_eigenvalues
+from .spectrum import debiased_participation as debiased_participation
+from .spectrum import dims_for_variance as dims_for_variance
+from .spectrum import dims_for_variance_null as dims_for_variance_null
+from .spectrum import participation_null as participation_null
+from .spectrum import participation_ratio as participation_ratio
+from .spread import distance_cv as distance_cv
+from .spread import norm_cv as norm_cv
+from .spread import norm_cv_null as norm_cv_null
+from .spread import simplex_cv_prediction as simplex_cv_prediction

@@ -74,7 +74,8 @@ def simplex_cv_prediction(ratio: float, norm_cv: float, k: int = 4) -> float:
     .063 in 512 dimensions).
 
     Args:
-        ratio: the participation ratio of the points the simplices are drawn from.
+        ratio: the participation ratio of the points, debiased even where they are all there are:
+            that of few rows counts each with itself, and a simplex has different points.
         norm_cv: of their centred norms, as :func:`norm_cv` measures it.
         k: order of the simplices.
 

@@ -22,7 +22,7 @@ from ..errors import ProbekitError
 from .simplex import simplex_volume
 
 CHUNK = 1024
-"""Simplices at once where each has its points gathered."""
+"""Simplices at once, so that what is computed of them stays in the processor's cache."""
 
 LOST_DIGITS = 1e-9
 """Relative error of V^2 from which the shared Gram matrix is not used."""
@@ -105,10 +105,10 @@ def simplex_volumes(
 ) -> Float[Tensor, " simplex"]:
     """Volumes of simplices whose points are rows of x, in float64: :func:`simplex_volume` of each.
 
-    Where simplices are many and the rows they use few, edges' products come from one Gram matrix
-    of the centred rows, ``e_i.e_j = g_ij - g_i0 - g_0j + g_00``. That cancels where a simplex is
-    small beside its distance from the centre; whatever may lose more than 1e-9 of V^2 is computed
-    again from differences.
+    Where simplices are many and the rows they use few, edges' products come from the squared
+    distances of all these rows, ``e_i.e_j = (D_i0 + D_0j - D_ij) / 2``, and those from one Gram
+    matrix of the centred rows. That cancels where a simplex is small beside its distance from the
+    centre; whatever may lose more than 1e-9 of V^2 is computed again from differences.
 
     Raises:
         ProbekitError: fewer than 2 points a simplex, or an index outside the rows.
@@ -118,13 +118,20 @@ def simplex_volumes(
             f"simplices must be [simplex, point] of 2 or more row indices from 0 to {len(x) - 1}, "
             f"not {tuple(simplices.shape)}; draw_simplices draws them"
         )
-    used, local = simplices.unique(return_inverse=True)
-    # Gram: rows^2 dim / 2 products at full speed; gathering: dim numbers a point, at memory speed.
+    seen = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    seen[simplices.flatten()] = True
+    used = seen.nonzero().squeeze(-1)
+    # Gram: rows^2 dim products at full speed; gathering: dim numbers a point, at memory speed.
     if len(used) ** 2 > 100 * len(simplices) or x.shape[1] < simplices.shape[1] - 1:
         return _from_edges(x, simplices)
     points = x[used].double()
     points = points - points.mean(0)
-    volumes, sure = _from_gram(points @ points.T, local)
+    gram = points @ points.T
+    norms = gram.diagonal().clone()
+    squared = (norms[:, None] + norms).sub_(gram, alpha=2)
+    place = seen.cumsum(0) - 1
+    found = [_from_distances(squared, norms, chunk) for chunk in place[simplices].split(CHUNK)]
+    volumes, sure = (torch.cat(parts) for parts in zip(*found, strict=True))
     volumes[~sure] = _from_edges(x, simplices[~sure])
     return volumes
 
@@ -134,20 +141,17 @@ def _from_edges(x: Tensor, simplices: Tensor) -> Tensor:
     return torch.cat([simplex_volume(x[chunk].double()) for chunk in chunks])
 
 
-def _from_gram(gram: Tensor, simplices: Tensor) -> tuple[Tensor, Tensor]:
+def _from_distances(squared: Tensor, norms: Tensor, simplices: Tensor) -> tuple[Tensor, Tensor]:
     """Volumes, and whether their digits are sure."""
     k = simplices.shape[1] - 1
-    first, rest = simplices[:, :1], simplices[:, 1:]
-    to_first = gram[rest, first]
-    origin = gram[first, first]
-    products = gram[rest[:, :, None], rest[:, None, :]]
-    products = products - to_first[:, :, None] - to_first[:, None, :] + origin[:, :, None]
+    places = simplices[:, :, None] * len(squared) + simplices[:, None, :]
+    between = squared.take(places)
+    products = (between[:, 1:, :1] + between[:, :1, 1:] - between[:, 1:, 1:]) / 2
     log_det = torch.linalg.slogdet(products)
-    norms = gram.diagonal()[simplices].amax(-1)
     # |change of ln det| <= k |error| / smallest eigenvalue, which by the means of the others is at
     # least det / (trace / (k - 1))^(k - 1); rounding leaves some 10 eps of a norm squared.
-    trace = products.diagonal(dim1=-2, dim2=-1).sum(-1)
+    trace = between[:, 0].sum(-1)
     log_smallest = log_det.logabsdet - (k - 1) * (trace / max(k - 1, 1)).log()
-    error = 10 * k * torch.finfo(gram.dtype).eps * norms
+    error = 10 * k * torch.finfo(norms.dtype).eps * norms[simplices].amax(-1)
     sure = (log_det.sign > 0) & (error < LOST_DIGITS * log_smallest.exp())
     return (log_det.logabsdet / 2 - math.lgamma(k + 1)).exp(), sure

@@ -43,6 +43,7 @@ def test_the_relaxed_model_shown_is_diagnosed():
     exec(shown, names)
     assert names["run"]["vdi"].values.shape[-1] == names["model"].cfg.n_heads
     assert names["diagnosis"]
+    assert float(names["model"].blocks[0].attn.o.weight.grad.norm()) > 0
 
 
 def test_causality_table_is_what_is_measured():

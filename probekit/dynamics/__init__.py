@@ -43,8 +43,8 @@ from .normality import nonnormality as nonnormality
 from .normality import numerical_abscissa as numerical_abscissa
 from .normality import probe_products as probe_products
 from .normality import split as split
+from .nudge import NudgedPhase as NudgedPhase
 from .nudge import holomorphic as holomorphic
-from .nudge import nudged_state as nudged_state
 from .nudge import nudged_states as nudged_states
 from .nudge import one_sided as one_sided
 from .nudge import symmetric as symmetric

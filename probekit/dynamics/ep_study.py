@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
@@ -17,7 +16,7 @@ from .adjoint import (
 )
 from .fixed_point import find_fixed_point
 from .force import Force, State, force_of
-from .nudge import holomorphic, nudged_states, one_sided, symmetric
+from .nudge import NudgedPhase, holomorphic, nudged_states, one_sided, symmetric
 from .objective import Objective, objective_of
 from .relaxation import relax
 
@@ -58,12 +57,12 @@ def estimators(
 ) -> Readings:
     """Cosine and norm ratio of each estimator to the exact adjoint, at z*."""
     force, z, objective, exact = at.force, at.z, at.objective, at.exact
-    deep: Any = {"steps": steps, "step_size": step_size}
+    phase, bare = (NudgedPhase(steps, step_size, corrected) for corrected in (True, False))
     found = {
-        "symmetric": symmetric(force, z, objective, beta=beta, **deep),
-        "one-sided": one_sided(force, z, objective, beta=beta, **deep),
-        "holomorphic, 4 points": holomorphic(force, z, objective, radius=beta, points=4, **deep),
-        "uncorrected": symmetric(force, z, objective, beta=beta, corrected=False, **deep),
+        "symmetric": symmetric(force, z, objective, beta=beta, phase=phase),
+        "one-sided": one_sided(force, z, objective, beta=beta, phase=phase),
+        "holomorphic, 4 points": holomorphic(force, z, objective, radius=beta, phase=phase),
+        "uncorrected": symmetric(force, z, objective, beta=beta, phase=bare),
     }
     return {name: _aligned(a, exact) for name, a in found.items()}
 
@@ -82,9 +81,9 @@ def depths(
     """By depth of the nudged phase: the cosine measured, and by the truncation law."""
     force, z, objective, exact = at.force, at.z, at.objective, at.exact
     gradient = objective.gradient(z)
+    phase = NudgedPhase(step_size=step_size)
     minus, plus = (
-        nudged_states(force, z, objective, beta=b, marks=marks, step_size=step_size)
-        for b in (-beta, beta)
+        nudged_states(force, z, objective, beta=b, phase=phase, marks=marks) for b in (-beta, beta)
     )
     readings: Readings = {}
     for mark, low, high in zip(marks, minus, plus, strict=True):
@@ -113,9 +112,8 @@ def free_residual(
     readings: Readings = {}
     for steps in free_steps:
         run = relax(force, steps=steps, step_size=step_size)
-        a = symmetric(
-            force, run.state, objective, beta=beta, steps=nudge_steps, step_size=step_size
-        )
+        phase = NudgedPhase(nudge_steps, step_size)
+        a = symmetric(force, run.state, objective, beta=beta, phase=phase)
         through = bptt_gradients(at.model, at.tokens, at.labels, steps=steps, step_size=step_size)
         readings[str(steps)] = {
             "residual": float(run.residuals.step.aggregate[-1]),
@@ -133,9 +131,8 @@ def ceiling(
 ) -> Readings:
     """By nudge at one shallow depth: cosine and norm ratio to the exact adjoint."""
     force, z, objective, exact = at.force, at.z, at.objective, at.exact
+    phase = NudgedPhase(steps, step_size)
     return {
-        f"{beta:g}": _aligned(
-            symmetric(force, z, objective, beta=beta, steps=steps, step_size=step_size), exact
-        )
+        f"{beta:g}": _aligned(symmetric(force, z, objective, beta=beta, phase=phase), exact)
         for beta in betas
     }

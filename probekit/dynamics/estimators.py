@@ -24,7 +24,7 @@ from ..errors import ProbekitError, unknown
 from ..hooked.equilibrium_model import EquilibriumModel
 from .adjoint import exact_adjoint, surrogate
 from .force import Force, State, force_of, require_finite
-from .nudge import holomorphic, one_sided, symmetric
+from .nudge import NudgedPhase, holomorphic, one_sided, symmetric
 from .objective import Objective, objective_of
 from .residuals import Residuals, residuals
 
@@ -97,20 +97,20 @@ def _exact(force: Force, z: State, objective: Objective, phases: Phases, size: f
 
 
 def _nudging(
-    rule: Callable[..., State], strength: str, **options: bool
+    rule: Callable[..., State], strength: str = "beta", corrected: bool = True
 ) -> Callable[[Force, State, Objective, Phases, float], State]:
     def adjoint(force: Force, z: State, objective: Objective, phases: Phases, size: float) -> State:
-        lengths = {"steps": phases.nudged, "step_size": size}
-        return rule(force, z, objective, **{strength: phases.beta}, **lengths, **options)
+        phase = NudgedPhase(phases.nudged, size, corrected)
+        return rule(force, z, objective, **{strength: phases.beta}, phase=phase)
 
     return adjoint
 
 
 _ADJOINTS = {
     "exact": _exact,
-    "symmetric": _nudging(symmetric, "beta"),
-    "one-sided": _nudging(one_sided, "beta"),
+    "symmetric": _nudging(symmetric),
+    "one-sided": _nudging(one_sided),
     "holomorphic": _nudging(holomorphic, "radius"),
-    "uncorrected": _nudging(symmetric, "beta", corrected=False),
+    "uncorrected": _nudging(symmetric, corrected=False),
 }
 ESTIMATORS = (*_ADJOINTS, "bptt")

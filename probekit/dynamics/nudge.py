@@ -22,7 +22,7 @@ Source: the dossier "EP below-CE-2.1 divergence", section 3; https://arxiv.org/a
 import cmath
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -32,6 +32,18 @@ from .force import Force, State, require_finite
 from .objective import Objective, States
 
 
+@dataclass(frozen=True)
+class NudgedPhase:
+    """How long a nudged phase lasts, and by which rule it moves."""
+
+    steps: int = 40
+    step_size: float = 0.1
+    corrected: bool = True  # AsymEP's term; False is the published, uncorrected rule
+
+
+PHASE = NudgedPhase()
+
+
 @torch.no_grad()
 def nudged_states(
     force: Force,
@@ -39,21 +51,20 @@ def nudged_states(
     objective: Objective,
     *,
     beta: complex | float,
-    marks: Sequence[int],
-    step_size: float = 0.1,
-    corrected: bool = True,
+    phase: NudgedPhase = PHASE,
+    marks: Sequence[int] = (),
 ) -> list[States]:
     """Where the nudged phase from ``z`` is after each of ``marks`` steps; complex where beta is.
 
     Args:
         beta: times each token's own cross-entropy gradient; its imaginary part 0 for a real state.
-        marks: ascending numbers of steps.
-        corrected: AsymEP's term; False is the published, uncorrected rule.
+        marks: ascending numbers of steps; none is the end of the phase.
 
     Raises:
         ProbekitError: the start or a state at a mark is not finite.
     """
     require_finite(z, "the state")
+    marks = marks or (phase.steps,)
     real = isinstance(beta, float | int) or beta.imag == 0
     push, pull = force.linearised(z)
 
@@ -67,28 +78,13 @@ def nudged_states(
     state, states = rest, []
     for step in range(1, max(marks) + 1):
         move = force(state) - strength * objective.gradient(state)
-        if corrected:
+        if phase.corrected:
             move = move - skew(state - rest)
-        state = state + step_size * move
+        state = state + phase.step_size * move
         if step in marks:
             require_finite(state, "the nudged state")
             states.append(state)
     return states
-
-
-def nudged_state(
-    force: Force,
-    z: State,
-    objective: Objective,
-    *,
-    beta: complex | float,
-    steps: int,
-    step_size: float = 0.1,
-    corrected: bool = True,
-) -> States:
-    """The last of :func:`nudged_states`."""
-    options: Any = {"step_size": step_size, "corrected": corrected}
-    return nudged_states(force, z, objective, beta=beta, marks=(steps,), **options)[-1]
 
 
 def one_sided(
@@ -97,9 +93,7 @@ def one_sided(
     objective: Objective,
     *,
     beta: float = 0.02,
-    steps: int = 40,
-    step_size: float = 0.1,
-    corrected: bool = True,
+    phase: NudgedPhase = PHASE,
 ) -> State:
     """The adjoint from one nudge: ``-(z_beta - z*) / beta``.
 
@@ -107,8 +101,8 @@ def one_sided(
         ProbekitError: beta is 0, or a state is not finite.
     """
     _check(beta)
-    options: Any = {"steps": steps, "step_size": step_size, "corrected": corrected}
-    return -(nudged_state(force, z, objective, beta=beta, **options) - z) / beta
+    (nudged,) = nudged_states(force, z, objective, beta=beta, phase=phase)
+    return -(nudged - z) / beta
 
 
 def symmetric(
@@ -117,9 +111,7 @@ def symmetric(
     objective: Objective,
     *,
     beta: float = 0.02,
-    steps: int = 40,
-    step_size: float = 0.1,
-    corrected: bool = True,
+    phase: NudgedPhase = PHASE,
 ) -> State:
     """The adjoint from two nudges: ``(z_-beta - z_beta) / (2 beta)``.
 
@@ -127,8 +119,8 @@ def symmetric(
         ProbekitError: beta is 0, or a state is not finite.
     """
     _check(beta)
-    options: Any = {"steps": steps, "step_size": step_size, "corrected": corrected}
-    minus, plus = (nudged_state(force, z, objective, beta=b, **options) for b in (-beta, beta))
+    (minus,) = nudged_states(force, z, objective, beta=-beta, phase=phase)
+    (plus,) = nudged_states(force, z, objective, beta=beta, phase=phase)
     return (minus - plus) / (2 * beta)
 
 
@@ -139,9 +131,7 @@ def holomorphic(
     *,
     radius: float = 0.2,
     points: int = 4,
-    steps: int = 40,
-    step_size: float = 0.1,
-    corrected: bool = True,
+    phase: NudgedPhase = PHASE,
 ) -> State:
     """The adjoint from ``points`` complex nudges on a circle; 2 points are :func:`symmetric`.
 
@@ -153,14 +143,14 @@ def holomorphic(
     _check(radius)
     if points < 2:
         raise ProbekitError(f"points={points}: a circle needs at least 2; see one_sided")
-    options: Any = {"steps": steps, "step_size": step_size, "corrected": corrected}
     total = torch.zeros_like(z)
     for k in range(points // 2 + 1):
-        phase = cmath.exp(2j * math.pi * k / points)
+        turn = cmath.exp(2j * math.pi * k / points)
         # cos and sin of half turns are off by rounding, which would make the state complex.
-        beta = radius * (phase.real if abs(phase.imag) < 1e-12 else phase)
-        moved = nudged_state(force, z, objective, beta=beta, **options) - z
-        part = (moved * phase.conjugate()).real if moved.is_complex() else moved * phase.real
+        beta = radius * (turn.real if abs(turn.imag) < 1e-12 else turn)
+        (nudged,) = nudged_states(force, z, objective, beta=beta, phase=phase)
+        moved = nudged - z
+        part = (moved * turn.conjugate()).real if moved.is_complex() else moved * turn.real
         twice = k > 0 and 2 * k < points  # stands for its conjugate too
         total = total + part * (2 if twice else 1)
     return -total / (points * radius)

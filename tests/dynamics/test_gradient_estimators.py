@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 import probekit as pk
 from probekit.dynamics import (
+    NudgedPhase,
     alignment,
     block_gradients,
     bptt_gradients,
@@ -15,7 +16,7 @@ from probekit.dynamics import (
     find_fixed_point,
     force_of,
     holomorphic,
-    nudged_state,
+    nudged_states,
     objective_of,
     one_sided,
     parameter_gradients,
@@ -105,7 +106,7 @@ def test_the_truncation_law(at_rest, steps) -> None:
     m = torch.eye(32, dtype=torch.float64) + 0.1 * dense_jacobian(force, z)
     left = torch.linalg.matrix_power(m.mT, steps) @ a.flatten(1)[..., None]
     torch.testing.assert_close(law, a - left.view_as(a), rtol=0, atol=1e-9)
-    found = symmetric(force, z, objective, beta=1e-4, steps=steps)
+    found = symmetric(force, z, objective, beta=1e-4, phase=NudgedPhase(steps))
     torch.testing.assert_close(found, law, rtol=0, atol=1e-5)
 
 
@@ -114,7 +115,7 @@ def test_orders_of_the_estimators(at_rest) -> None:
     law = truncated_adjoint(force, z, gradient, steps=8)
 
     def error(estimate, **options) -> float:
-        return float((estimate(force, z, objective, steps=8, **options) - law).norm())
+        return float((estimate(force, z, objective, phase=NudgedPhase(8), **options) - law).norm())
 
     # Halving the nudge halves, quarters, and divides by 16 what is wrong.
     one = [error(one_sided, beta=b) for b in (0.02, 0.01)]
@@ -131,7 +132,8 @@ def test_without_correction_it_is_another_inverse(at_rest) -> None:
     _, force, z, objective, gradient, a = at_rest
     whole = dense_jacobian(force, z)
     wrong = torch.linalg.solve(whole, -gradient.flatten(1)).view_as(z)
-    found = symmetric(force, z, objective, beta=1e-4, steps=100, step_size=0.15, corrected=False)
+    bare = NudgedPhase(100, 0.15, corrected=False)
+    found = symmetric(force, z, objective, beta=1e-4, phase=bare)
     torch.testing.assert_close(found, wrong, rtol=0, atol=1e-5)
     assert alignment(found, a)[0] < 0.99
 
@@ -151,6 +153,6 @@ def test_refusals(at_rest) -> None:
     with pytest.raises(pk.ProbekitError, match=r"^points=1: a circle needs at least 2"):
         holomorphic(force, z, objective, points=1)
     with pytest.raises(pk.ProbekitError, match=r"^the nudged state is not finite at "):
-        nudged_state(force, z, objective, beta=0.1, steps=60, step_size=1e6)
+        nudged_states(force, z, objective, beta=0.1, phase=NudgedPhase(60, 1e6))
     with pytest.raises(pk.ProbekitError, match=r"^the nudge needs logits that are linear in the"):
         objective_of(pk.equilibrium(pk.load("grokking", seed=0)), LABELS)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ states not at rest EP's cosine falls to 0.5 to 0.9 at residuals of 1e-2, monoton
 of three (G4, not reproduced as stated: others have two or three inverted pairs of fifteen, as the
 state drifts on through the nudged phase); BPTT's falls without one.
 
-Time: 3 minutes of processor time (5 min 45 s with --jobs 1 on two busy cores).
+Time on two cores: quick 91 seconds with --jobs 2.
 
 Source: the dossier "EP below-CE-2.1 divergence", G1 to G5. Its checkpoints are not
 public, so weights are random here, every matrix N(0, 1 / C) as in section 6.3.

@@ -20,7 +20,7 @@ weights the abscissa lies 1.0 to 1.4 right of the rightmost eigenvalue, not more
 blocks are in ep-training). Turned up to 8, W_O of random blocks crosses on one seed of three and
 W_2 on another, both by a real eigenvalue; the qk gain never.
 
-Time: 110 seconds of processor time.
+Time on two cores: quick 2 minutes with --jobs 2.
 
 Source: the dossier "EP below-CE-2.1 divergence", D1 to D9. D6 there sets a planted
 Hopf cycle beside a trained Euler artefact; here both are planted.

@@ -9,10 +9,12 @@ held at an asymmetry r and a gain through training, ``W_V W_O = gamma (sqrt(1 - 
     probekit run expressivity --preset quick --jobs 2      three seeds, ten settings, 200 steps
     probekit run expressivity --preset paper --jobs 2      five seeds, 25 settings, 1,000 steps
 
-Measured, quick: a symmetric value map costs 0.04 to 0.21 nats against the best other asymmetry at a
-seed's best gain, where one setting differs by 0.27 over seeds: no need of asymmetry is seen. Loss
-and -Re mu have a rank correlation of -0.07 to 0.65, where 95 % of shuffles stay below 0.67: no
-trade-off is seen. A gain of 2 trains worse, and two runs of 27 end with an unstable flow at z*.
+Measured, quick: a symmetric value map costs 0.03, 0.04 and 0.07 nats against the best other
+asymmetry, each at its own best gain, an antisymmetric one -0.04 to 0.07: less than the 0.1 nats
+asked for before the run, of one sign in three seeds. Loss and -Re mu have a rank correlation of
+-0.07 to 0.65, where 95 % of shuffles stay below 0.63 to 0.68: no trade-off is seen. A gain of 2
+trains worse, and two runs of 27 end with an unstable flow at z*. Each asymmetry at its own best
+gain, and the antisymmetric map beside it, came with a review after the run.
 
 Time on two cores: quick 12 minutes; paper 5 hours (estimated).
 
@@ -20,11 +22,10 @@ Source: the dossier "EP below-CE-2.1 divergence", Q3 (no threshold in r_str and 
 there); the parameterisation is its Eq. 37 and 38, here on the values of attention.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 import probekit as pk
 import probekit.recipes
@@ -128,53 +129,58 @@ def collect(config: Config, run_dir: Path) -> Results:
     }
 
 
-def correlations(results: Results, name: str) -> list[float]:
-    """Over the scan: the rank correlation of loss with a reading, a seed each."""
-    return [rank_correlation(*_columns(results, name, seed)) for seed in _seeds(results)]
+def correlations(results: Results) -> list[float]:
+    """Over the scan: the rank correlation of loss with -Re mu, a seed each."""
+    return [rank_correlation(*_columns(results, seed)) for seed in _seeds(results)]
 
 
-def shuffled(results: Results, name: str) -> list[float]:
-    """What 95 % of shuffles stay below, with the sign of the claim."""
-    return [shuffled_correlation(*_columns(results, name, seed)) for seed in _seeds(results)]
+def shuffled(results: Results) -> list[float]:
+    """What 95 % of shuffles stay below in absolute value, a seed each."""
+    return [shuffled_correlation(*_columns(results, seed)) for seed in _seeds(results)]
 
 
-def _columns(results: Results, name: str, seed: int) -> tuple[list[float], list[float]]:
+def above_shuffles(results: Results, correlation: list[float]) -> list[float]:
+    """A correlation of each seed less what 95 % of shuffles stay below."""
+    return [r - s for r, s in zip(correlation, shuffled(results), strict=True)]
+
+
+def _columns(results: Results, seed: int) -> tuple[list[float], list[float]]:
     rows = [readings for setting, readings in results.items() if setting != FREE]
-    sign = -1.0 if name == "lead" else 1.0
-    return [sign * row[name][seed] for row in rows], [row["loss"][seed] for row in rows]
+    return [-row["lead"][seed] for row in rows], [row["loss"][seed] for row in rows]
 
 
 def _seeds(results: Results) -> range:
     return range(len(results[FREE]["loss"]))
 
 
-def symmetric_cost(results: Results) -> list[float]:
-    """Loss at r = 0 less the least loss at any other r, at each seed's best gain."""
+def cost(results: Results, asymmetry: str) -> list[float]:
+    """Loss at an asymmetry less the least at any other, each at its own best gain; a seed each.
+
+    Of "r 0": what a symmetric map costs. The least of several favours the others by chance, and so
+    it does for any asymmetry: that of "r 1" is the null.
+    """
     costs = []
     for seed in _seeds(results):
-        by_gain: dict[str, dict[str, float]] = {}
+        best: dict[str, float] = {}
         for setting, row in results.items():
             if setting != FREE:
-                r, gain = setting.split(", ")
-                by_gain.setdefault(gain, {})[r] = row["loss"][seed]
-        best = min(by_gain.values(), key=lambda losses: min(losses.values()))
-        costs.append(best["r 0"] - min(loss for r, loss in best.items() if r != "r 0"))
+                r = setting.split(", ")[0]
+                best[r] = min(best.get(r, math.inf), row["loss"][seed])
+        costs.append(best[asymmetry] - min(loss for r, loss in best.items() if r != asymmetry))
     return costs
 
 
-def seed_spread(results: Results) -> list[float]:
-    """How far the same setting's losses lie apart over seeds: largest less least, on average."""
-    return [float(np.mean([max(row["loss"]) - min(row["loss"]) for row in results.values()]))]
-
-
+NEEDED = 0.1  # nats that a symmetric map has to cost
 CLAIMS = [
     Claim("001-Q3.asymmetry", DOSSIER,
           "expressivity needs asymmetry: a symmetric value map costs more than 0.1 nats",
-          (0.1, 10.0), 0.0, symmetric_cost, seed_spread, "spread of one setting over seeds"),
+          (NEEDED, 10.0), 0.0, lambda r: cost(r, "r 0"), lambda r: cost(r, "r 1"),
+          "what an antisymmetric map costs"),
     Claim("001-Q3.margin", DOSSIER,
-          "the lower the loss the nearer to instability: rank correlation of loss with -Re mu",
-          (0.5, 1.0), 0.0, lambda r: correlations(r, "lead"), lambda r: shuffled(r, "lead"),
-          "95 % of shuffles stay below"),
+          "the lower the loss the nearer to instability: rank correlation of loss with -Re mu, "
+          "less what 95 % of shuffles stay below",
+          (0.0, 1.0), 0.0, lambda r: above_shuffles(r, correlations(r)),
+          lambda r: above_shuffles(r, [0.0 for _ in _seeds(r)]), "no correlation"),
 ]  # fmt: skip
 
 
@@ -189,7 +195,7 @@ def present(config: Config, results: Results, run_dir: Path) -> None:
     tables: dict[str, Any] = {
         "settings": interval_rows(results, "setting"),
         "answers": expressivity_answers(
-            symmetric_cost(results), correlations(results, "lead"), shuffled(results, "lead")
+            cost(results, "r 0"), NEEDED, correlations(results), shuffled(results)
         ),
     }
     figures = {

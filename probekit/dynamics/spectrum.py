@@ -35,7 +35,8 @@ def diagonal_blocks(force: Force, z: State) -> Float[Tensor, "batch pos d_model 
     A force with ``own_token`` takes ``d_model`` vjps, any other ``pos d_model`` of them.
 
     Raises:
-        ProbekitError: the force is not causal, or the state not finite.
+        ProbekitError: the force is not causal.
+        NotFiniteError: the state or a block is not finite.
     """
     force.require_causal("the spectrum by diagonal blocks")
     require_finite(z, "the state")
@@ -44,12 +45,18 @@ def diagonal_blocks(force: Force, z: State) -> Float[Tensor, "batch pos d_model 
         pull = pullback(force.own_token, z)
         basis = torch.eye(width, dtype=z.dtype, device=z.device)
         rows = vmap(lambda row: pull(row.expand_as(z)), chunk_size=_CHUNK)(basis)
-        return rows.permute(1, 2, 0, 3)
+        return _finite(rows.permute(1, 2, 0, 3))
     pull = pullback(force.function, z)
     basis = torch.eye(length * width, dtype=z.dtype, device=z.device).view(-1, length, width)
     rows = vmap(lambda row: pull(row.expand_as(z)), chunk_size=_CHUNK)(basis)
     full = rows.view(length, width, batch, length, width)
-    return torch.stack([full[t, :, :, t] for t in range(length)]).permute(2, 0, 1, 3)
+    return _finite(torch.stack([full[t, :, :, t] for t in range(length)]).permute(2, 0, 1, 3))
+
+
+def _finite(blocks: Tensor) -> Tensor:
+    # The derivative can overflow at a finite state, and LAPACK may then take the process with it.
+    require_finite(blocks, "the Jacobian")
+    return blocks
 
 
 @torch.no_grad()

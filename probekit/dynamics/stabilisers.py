@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
-from ..errors import ProbekitError
+from ..errors import NotFiniteError, ProbekitError
 from ..hooked.equilibrium_block import EquilibriumBlock
 from ..hooked.equilibrium_model import EquilibriumModel
 from .force import Function, State, force_of
@@ -82,7 +82,9 @@ class JacobianPenalty:
         return self.floor
 
     def controlled(self, strength: float, residual: float) -> float:
-        """The next strength."""
+        """The next strength; the ceiling where the residual is no finite number."""
+        if not math.isfinite(residual):
+            return self.ceiling
         ratio = max(residual, 1e-12) / self.target
         return min(max(strength * ratio**self.rate, self.floor), self.ceiling)
 
@@ -120,6 +122,7 @@ class SpectralPenalty:
 
         Raises:
             ProbekitError: the model is not causal, or wraps another's block.
+            NotFiniteError: a block is not finite, or has too few eigenvectors to differentiate.
         """
         chosen = at.seed % len(at.z)
         z, x = (each[chosen : chosen + 1].detach() for each in (at.z, at.x))
@@ -134,7 +137,12 @@ class SpectralPenalty:
         worst = (1 + at.step_size * values).abs().argmax(-1)[:, None]
         lead = values.gather(-1, worst)[:, 0]
         v = right.gather(-1, worst[:, None].expand(-1, right.shape[1], 1))[..., 0]
-        left = torch.linalg.inv(right).gather(-2, worst[..., None].expand(-1, 1, right.shape[1]))
+        inverse, failed = torch.linalg.inv_ex(right)
+        if failed.any():
+            raise NotFiniteError(
+                "a block has too few eigenvectors to differentiate its eigenvalues"
+            )
+        left = inverse.gather(-2, worst[..., None].expand(-1, 1, right.shape[1]))
         moving = _eigenvalue(force.own_token, z, left[:, 0], v)
         # The value is the exact eigenvalue's; the graph carries the derivative.
         mu = lead.to(moving) + moving - moving.detach()
@@ -158,14 +166,19 @@ def _eigenvalue(
 class GainCap:
     """After each step: W_O and W_out scaled down until ``|J_nc|_F / sqrt(n)`` is at most ``cap``.
 
-    At a given state J_nc is linear in them, so that one scaling is exact up to Hutchinson's noise.
+    At a given state the J_nc of one block is linear in them, so that one scaling is exact up to
+    Hutchinson's noise; of several blocks it is not, and the cap is reached over a few steps.
     """
 
     cap: float = 1.0
 
     @torch.no_grad()
     def project(self, at: Reached) -> None:
-        """Scale where the gain is too large."""
+        """Scale where the gain is too large.
+
+        Raises:
+            ProbekitError: a block is not the model's own.
+        """
         with torch.enable_grad():
             gain = at.gain()
         if not gain > self.cap:  # also where it is not a number
@@ -253,7 +266,11 @@ def _orthogonal(matrix: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
 
 def _outputs(block: nn.Module) -> list[nn.Parameter]:
     """The parameters of the last maps of attention and MLP."""
-    assert isinstance(block, EquilibriumBlock)
+    if not isinstance(block, EquilibriumBlock):
+        raise ProbekitError(
+            "GainCap scales W_O and W_out of the model's own block, pk.load('equilibrium'); take "
+            "JacobianPenalty where another block is wrapped"
+        )
     layers = [block.attn.o] + ([block.mlp.fc_out] if hasattr(block, "mlp") else [])
     return [parameter for layer in layers for parameter in layer.parameters()]
 

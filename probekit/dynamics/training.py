@@ -64,8 +64,8 @@ def fit_equilibrium(
     the step residuals ``residual`` (aggregate) and ``worst_residual`` (of a sequence) after
     ``settle`` steps, ``train_loss`` and ``train_residual`` of the last step, ``multiplier`` (the
     largest ``|1 + step mu|`` of the first validation sequences at their last states), ``lead``
-    (their rightmost Re mu), each penalty's strength and ``skipped`` steps. ``onset/`` gets the
-    weights at the first log with a ``worst_residual`` of :data:`ONSET`.
+    (their rightmost Re mu; both of causal models only), each penalty's strength and ``skipped``
+    steps. ``onset/`` gets the weights at the first log with a ``worst_residual`` of :data:`ONSET`.
 
     Raises:
         RunError: the folder holds another run.
@@ -180,10 +180,13 @@ class _Loop:
 
     def _stability(self, z: Tensor) -> dict[str, float]:
         """The least stable eigenvalues of a few validation sequences at their last states."""
-        if not z.isfinite().all() or not self.model.causal:
-            return {"multiplier": float("nan"), "lead": float("nan")}
+        if not self.model.causal:
+            return {}
         force = force_of(self.model, self.held_out[0][:_SPECTRA])
-        mu = spectrum(force, z[:_SPECTRA])
+        try:
+            mu = spectrum(force, z[:_SPECTRA])
+        except NotFiniteError:
+            return {"multiplier": float("nan"), "lead": float("nan")}
         return {
             "multiplier": float(multiplier(mu, self.step_size).abs().max()),
             "lead": float(rightmost(mu.flatten()).real),

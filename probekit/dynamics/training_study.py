@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..errors import NotFiniteError
 from ..hooked.equilibrium_model import EquilibriumModel
 from ..hooked.model import load_weights
 from ..runs import RunDir
@@ -22,6 +23,11 @@ from .sweep import classify
 from .training import ONSET
 
 Row = Mapping[str, Any]
+SPECTRAL = (
+    "converged", "lead", "abscissa less lead", "margin", "multiplier", "r_str", "gain",
+)  # fmt: skip
+JUMP = 1.0  # nats: a rise of the loss within a hundred steps that counts as divergence
+AT_REST = 1e-3  # the aggregate step residual below which a run counts as at rest
 TRACES = ("loss", "residual", "worst_residual", "multiplier", "lead")
 _BROKEN = 1e3  # what a number counts as that left the finite ones
 _CHOSEN = 3  # sequences that are diagnosed
@@ -29,10 +35,11 @@ _TIME = 100.0  # physical, of each relaxation of a diagnosis: modes near onset d
 
 
 def traces(rows: Sequence[Row]) -> dict[str, list[float]]:
-    """The log's columns; what is not finite counts as 1,000."""
+    """The log's columns, those that there are; what is not finite counts as 1,000."""
     return {
         name: [_BROKEN if row[name] is None else float(row[name]) for row in rows]
         for name in ("step", *TRACES)
+        if name in rows[0]
     }
 
 
@@ -61,17 +68,21 @@ def log_readings(rows: Sequence[Row]) -> dict[str, float]:
         "largest rise": largest_rise(found["step"], found["loss"]),
         "largest residual": max(found["residual"]),
         "largest sequence residual": max(found["worst_residual"]),
-        "largest multiplier": max(found["multiplier"]),
         "skipped": float(rows[-1]["skipped"]),
     }
 
 
-def onset_diagnosis(run: RunDir, model: EquilibriumModel, task: Task) -> list[dict[str, Any]]:
+def onset_diagnosis(
+    run: RunDir, model: EquilibriumModel, task: Task, settle: int
+) -> list[dict[str, Any]]:
     """What the validation sequences that settle least do at the onset that a run saved.
 
     ``model``, in float64, gets the weights of the onset. A row a sequence whose step residual is
     at least ``ONSET``: its diagnosis, and the spectrum of its fixed point by Newton; where Newton
     finds none the regime is "no fixed point found". Empty where the run saved no onset.
+
+    Args:
+        settle: steps of the relaxation, as in the run's validation.
     """
     saved = RunDir(run.path / "onset").load_checkpoint() if (run.path / "onset").exists() else None
     if saved is None:
@@ -79,7 +90,7 @@ def onset_diagnosis(run: RunDir, model: EquilibriumModel, task: Task) -> list[di
     load_weights(model, {name: each.double() for name, each in saved[1].items()})
     tokens = task.validation()[0]
     step_size = model.cfg.step_size  # type: ignore[attr-defined]
-    settled = relax(force_of(model, tokens), steps=150, step_size=step_size)
+    settled = relax(force_of(model, tokens), steps=settle, step_size=step_size)
     left = settled.residuals.step.sequence[-1]
     worst = left.argsort(descending=True)[:_CHOSEN].tolist()
     return [
@@ -104,10 +115,11 @@ def _diagnosis(model: EquilibriumModel, tokens: torch.Tensor, last: torch.Tensor
                 time=_TIME,
                 eigenvalues=mu.flatten(1),
             )
-            there = _BROKEN
-            if last.isfinite().all():
+            try:
                 at_last = torch.linalg.eigvals(diagonal_blocks(force, last))
                 there = float(multiplier(at_last, size).abs().max())
+            except NotFiniteError:
+                there = _BROKEN
             return {
                 **diagnosis.to_dict(),
                 "multiplier at z_T": there,
@@ -123,26 +135,31 @@ def spectral_readings(model: EquilibriumModel, task: Task) -> dict[str, float]:
     ``margin`` the smallest Euler step of any mode (0 where the flow is unstable), ``multiplier``
     the largest ``|1 + step mu|``, ``r_str`` and ``gain`` the asymmetry and ``|J_nc|_F /
     sqrt(d_model)`` of the diagonal blocks of attention and MLP, ``abscissa less lead`` how far the
-    numerical abscissa of the whole Jacobian lies right of ``lead``.
+    numerical abscissa of the whole Jacobian lies right of ``lead``. All but ``converged`` count as
+    1,000 where the Jacobian is not finite.
     """
     force = force_of(model, task.validation()[0][:4])
     z = relax(force, steps=400, tol=1e-9, stop=True).state
     found = find_fixed_point(force, start=z if z.isfinite().all() else None)
-    blocks = diagonal_blocks(force, found.state)
+    try:
+        blocks = diagonal_blocks(force, found.state)
+    except NotFiniteError:
+        return {name: _BROKEN for name in SPECTRAL} | {"converged": 0.0}
     mu = torch.linalg.eigvals(blocks).flatten()
     leak = 1 + model.cfg.damping  # type: ignore[attr-defined]
     own = blocks + leak * torch.eye(blocks.shape[-1], dtype=blocks.dtype)
     norm, r_str, _ = split(own)
     lead = float(rightmost(mu).real)
-    return {
-        "converged": float(found.converged.double().mean()),
-        "lead": lead,
-        "abscissa less lead": numerical_abscissa(force, found.state) - lead,
-        "margin": float(euler_margin(mu).min()),
-        "multiplier": float(multiplier(mu, model.cfg.step_size).abs().max()),  # type: ignore[attr-defined]
-        "r_str": float(r_str.mean()),
-        "gain": float(norm.mean()) / math.sqrt(blocks.shape[-1]),
-    }
+    values = (
+        float(found.converged.double().mean()),
+        lead,
+        numerical_abscissa(force, found.state) - lead,
+        float(euler_margin(mu).min()),
+        float(multiplier(mu, model.cfg.step_size).abs().max()),  # type: ignore[attr-defined]
+        float(r_str.mean()),
+        float(norm.mean()) / math.sqrt(blocks.shape[-1]),
+    )
+    return dict(zip(SPECTRAL, values, strict=True))
 
 
 def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
@@ -156,7 +173,7 @@ def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
 
 
 def shuffled_correlation(x: Sequence[float], y: Sequence[float], seed: int = 0) -> float:
-    """The 95th percentile of ``|rank_correlation|`` with one side in random order: its null."""
+    """The 95th percentile of ``|rank_correlation|`` with one side in random order."""
     draw = np.random.default_rng(seed)
     found = [abs(rank_correlation(x, draw.permutation(y).tolist())) for _ in range(1_000)]
     return float(np.quantile(found, 0.95))

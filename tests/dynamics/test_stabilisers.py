@@ -22,6 +22,7 @@ from probekit.dynamics import (
     spectrum,
     with_asymmetry,
 )
+from probekit.errors import NotFiniteError
 
 
 def reached(model: pk.EquilibriumModel, steps: int = 60, seed: int = 0) -> Reached:
@@ -111,6 +112,7 @@ def test_the_controller_follows_the_residual_within_its_bounds() -> None:
     assert penalty.controlled(1.0, 4e-3) == pytest.approx(2.0)
     assert penalty.controlled(1.0, 0.0) == 0.1
     assert penalty.controlled(30.0, math.inf) == 32.0
+    assert penalty.controlled(1.0, math.nan) == 32.0
     frozen = JacobianPenalty(rate=0.0)
     assert frozen.controlled(0.1, 1.0) == 0.1
 
@@ -128,6 +130,21 @@ def test_the_gain_cap_scales_to_its_cap_and_no_further() -> None:
     assert at.gain() == pytest.approx(gain / 2, rel=1e-9)
     moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
     assert moved == {"blocks.0.attn.o.weight", "blocks.0.mlp.fc_out.weight"}
+
+
+def test_a_state_whose_derivative_overflows_is_refused() -> None:
+    """LAPACK given infinities may end the process."""
+    model = tiny_model().float()
+    at = reached(model)
+    huge = replace(at, z=torch.full_like(at.z, 1e21) * torch.randn_like(at.z))
+    with pytest.raises(NotFiniteError, match="the Jacobian is not finite"):
+        SpectralPenalty().penalty(huge)
+
+
+def test_the_gain_cap_refuses_a_wrapped_block() -> None:
+    inner = pk.load("grokking", seed=0, dtype=torch.float64, d_vocab=11, n_ctx=4)
+    with pytest.raises(pk.ProbekitError, match="own block"):
+        GainCap(1e-6).project(reached(pk.equilibrium(inner, n_steps=5), steps=5))
 
 
 @pytest.mark.parametrize("asymmetry", [0.0, 0.4, 1.0])

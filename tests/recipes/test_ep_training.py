@@ -1,11 +1,13 @@
 """The recipes on training relaxed blocks end to end, small."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
 
 from probekit import recipes
+from probekit.claims import Blocked
 
 TRAINING, SCAN = (recipes.load(recipes.find(name)) for name in ("ep-training", "expressivity"))
 SIZES = {"d_model": 8, "length": 4, "batch": 2, "held_out": 2}
@@ -81,18 +83,31 @@ def results(losses: dict[str, float], leads: dict[str, float]) -> dict:
     return {name: {"loss": [loss], "lead": [leads.get(name, 0.0)]} for name, loss in losses.items()}
 
 
-def test_the_cost_of_symmetry_is_read_at_the_best_gain() -> None:
+def test_the_cost_of_symmetry_is_read_at_each_asymmetrys_best_gain() -> None:
     losses = {
-        "free": 0.0, "r 0, gain 1": 2.5, "r 1, gain 1": 2.0, "r 0, gain 2": 9.0, "r 1, gain 2": 3.0
+        "free": 0.0, "r 0, gain 1": 2.5, "r 1, gain 1": 9.0, "r 0, gain 2": 9.0, "r 1, gain 2": 2.0
     }  # fmt: skip
-    assert SCAN.symmetric_cost(results(losses, {})) == [0.5]
+    assert SCAN.cost(results(losses, {}), "r 0") == [0.5]
+    assert SCAN.cost(results(losses, {}), "r 1") == [-0.5]
 
 
 def test_the_correlation_has_the_sign_of_the_claim() -> None:
     """The lower the loss, the nearer Re mu is to 0."""
     losses = {"free": 9.0, "r 0, gain 1": 1.0, "r 1, gain 1": 2.0, "r 1, gain 2": 3.0}
     leads = {"r 0, gain 1": -0.1, "r 1, gain 1": -0.5, "r 1, gain 2": -0.9}
-    assert SCAN.correlations(results(losses, leads), "lead") == [pytest.approx(1)]
+    found = results(losses, leads)
+    assert SCAN.correlations(found) == [pytest.approx(1)]
+    assert SCAN.above_shuffles(found, [1.0]) == [pytest.approx(1 - SCAN.shuffled(found)[0])]
+
+
+def test_the_share_of_artefacts_is_of_seeds_that_lost_rest() -> None:
+    rows = [{"regime": "Euler instability"}, {"regime": "stable"}]
+    assert TRAINING.euler_share({"none": {"onset": [rows, []]}}) == [0.5]
+    with pytest.raises(Blocked, match="lost rest"):
+        TRAINING.euler_share({"none": {"onset": [[], []]}})
+    readings = {"lead": [-1.0, 0.5], "abscissa less lead": [4.0, 9.0]}
+    low, lost = TRAINING.while_stable("exact")({"exact": {"readings": readings}})
+    assert low == 4.0 and math.isnan(lost)
 
 
 def test_presets() -> None:

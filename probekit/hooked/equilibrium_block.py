@@ -26,13 +26,13 @@ from ..transforms import outside
 ACTIVATIONS = ("gelu", "gelu_new")
 
 
-def hooked_at(point: HookPoint) -> bool:
+def hooked_at(point: Any) -> bool:
     """Whether anything listens there."""
     return bool(point._forward_hooks or point._backward_hooks or point._forward_pre_hooks)
 
 
-def fire(point: HookPoint, x: Tensor) -> Tensor:
-    """``point(x)``, skipped while nothing is hooked there."""
+def fire(point: Any, x: Tensor) -> Tensor:
+    """``point(x)`` of a hook point, skipped while nothing is hooked there."""
     return point(x) if hooked_at(point) else x
 
 
@@ -99,7 +99,9 @@ class HookedNorm(nn.Module):
         self.hook_out = HookPoint()
 
     def forward(self, x: Inexact[Tensor, "*rest d_model"]) -> Inexact[Tensor, "*rest d_model"]:
-        return fire(self.hook_out, layer_norm(x, self.weight, self.bias, self.eps))
+        own: Any = self._parameters  # as in linear
+        normed = layer_norm(x, own["weight"], own["bias"], self.eps)
+        return fire(self._modules["hook_out"], normed)
 
 
 class HookedAttention(nn.Module):
@@ -129,14 +131,13 @@ class HookedAttention(nn.Module):
         self, x: Inexact[Tensor, "batch pos d_model"], own_token: bool = False
     ) -> Inexact[Tensor, "batch pos d_model"]:
         heads, layers = (*x.shape[:2], -1, self.d_head), self.submodules
-        points: Any = self._modules
+        points = self._modules
         q, k, v = (linear(layers[name], x).view(heads) for name in "qkv")
         if self.qk_norm:
             q, k = rms_norm(q, self.eps), rms_norm(k, self.eps)
-        q, k, v = (
-            fire(points[f"hook_{name}"], each).transpose(1, 2)
-            for name, each in (("q", q), ("k", k), ("v", v))
-        )
+        q = fire(points["hook_q"], q).transpose(1, 2)
+        k = fire(points["hook_k"], k).transpose(1, 2)
+        v = fire(points["hook_v"], v).transpose(1, 2)
         keys, values = (k.detach(), v.detach()) if own_token else (k, v)
         scores = q @ keys.transpose(2, 3)
         if own_token:  # adds zero, with the derivative by the own key
@@ -178,8 +179,9 @@ class HookedMLP(nn.Module):
     def forward(
         self, x: Inexact[Tensor, "batch pos d_model"]
     ) -> Inexact[Tensor, "batch pos d_model"]:
-        pre = fire(self.hook_pre, linear(self.submodules["in"], x))
-        return linear(self.submodules["out"], fire(self.hook_post, gelu(pre, self.act_fn)))
+        layers, points = self.submodules, self._modules
+        pre = fire(points["hook_pre"], linear(layers["in"], x))
+        return linear(layers["out"], fire(points["hook_post"], gelu(pre, self.act_fn)))
 
 
 class EquilibriumBlock(nn.Module):

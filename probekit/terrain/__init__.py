@@ -1,0 +1,1 @@
+"""What the terrain write-up reads off pretrained models: the readings that its recipes share."""

@@ -1,0 +1,326 @@
+"""What is the static geometry of an embedding, and how do tokens move through the layers?
+
+The terrain write-up reads a participation ratio, a volume CV, an order of digits and a constant in
+the cosines off embedding tables, and calls them universal. Here the same numbers of any pretrained
+model stand beside those of its random twin, beside what two other readings predict, and beside
+sets of equally frequent words.
+
+    probekit run terrain --preset quick --jobs 2                          MiniLM, one random twin
+    probekit run terrain --preset paper --jobs 2 --models t5-small        published weights, cached
+    probekit run terrain --models minilm t5-small=FOLDER qwen3.5-0.8b=FOLDER
+
+Measured, quick (MiniLM; n is the number of models): a participation ratio of .534 d, in the
+published band, where its random twin has .988 d. Volumes vary by .39, not .20 to .23, and
+sqrt(.4/PR + 3.2 c^2) predicts .41: the CV restates how centred norms vary (c = .23; at length 1 it
+is .087). Digits have r = -.76 (Mantel p 1e-4; random walks -.85 by themselves). Cosines crowd at
+no constant: densities over their neighbourhood 1.01 and 1.01. Categories lie 14 to 38 deviations of
+random sets of words apart, sets of equal frequency rank 1 to 4. Tokens align through the layers by
+.34, in the twin by .04. Special tokens stand out in neither.
+
+Time on two cores: quick 2 minutes; paper 3 (ten twins).
+
+Source: "Geometric Terrain Analysis", sections 1 (T5-small) and 13a (Qwen3.5-0.8B). Its numbers are
+of those two; that they hold of "nine models" is what other models test.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import probekit as pk
+import probekit.recipes
+from probekit.claims import Blocked, Claim
+from probekit.errors import CardError
+from probekit.pretrained import pretrained, tokenizer_of
+from probekit.recipe_report import present_results
+from probekit.runs import RunDir
+from probekit.terrain.pictures import terrain_figure
+from probekit.terrain.table import table_readings
+from probekit.terrain.tokens import (
+    categories_of,
+    digits_of,
+    embedding_of,
+    layers_of,
+    specials_of,
+    stacks_of,
+)
+
+NAME = "terrain"
+WRITE_UP = "Geometric Terrain Analysis, embeddings and layers"
+CORRECTED = "the same, corrected"
+CONSTANTS = (0.0, 0.19471, 0.29514, 0.5)
+PRETRAINED = "pretrained"
+CATEGORIES = {
+    "animals": "cat dog bird fish horse mouse bear wolf deer fox lion tiger snake whale frog "
+    "rabbit monkey elephant",
+    "colors": "red blue green yellow black white orange purple brown pink",
+    "numbers": "one two three four five six seven eight nine ten",
+    "body": "head hand eye foot arm leg face mouth heart brain",
+    "food": "bread meat rice milk fish salt sugar cheese fruit water",
+    "emotions": "happy sad angry fear love hate joy hope pain calm",
+    "actions": "run walk jump fly swim eat sleep talk think write",
+    "time": "day night year month week hour morning evening today tomorrow",
+}
+#: In the roles of the published ones, whose wording is not ours.
+SENTENCES = (
+    "The old cat slept on the warm kitchen floor.",
+    "Light bends when it passes from air into water.",
+    "Yesterday she lost her keys and walked home in the rain.",
+    "The derivative of the sine is the cosine.",
+    "Mixing blue and yellow paint gives a shade of green.",
+    "The parliament voted against the new budget on Friday.",
+    "Seven plus five equals twelve.",
+    "What is built slowly lasts, and what lasts is built slowly.",
+    "The function returns a list of sorted numbers.",
+    "The highest mountain on earth lies between Nepal and China.",
+)
+TRANSLATION = (
+    "translate English to German: The house is small, and the garden is large.",
+    "Das Haus ist klein, und der Garten ist groß.",
+)
+Unit = tuple[str, str]  # a model, and "pretrained" or "twin SEED"
+Results = dict[str, dict[str, list[dict[str, Any]]]]  # model -> "pretrained" or "twin" -> readings
+
+
+@dataclass(frozen=True)
+class Config:
+    """Models by card, or as card=folder, each beside random twins."""
+
+    models: tuple[str, ...] = ("minilm",)
+    seeds: tuple[int, ...] = (0,)  # of the random twins
+    draw: int = 42  # the published seed of samples
+    sets: int = 500  # of words, for each category
+
+    @classmethod
+    def quick(cls) -> "Config":
+        return cls()
+
+    @classmethod
+    def paper(cls) -> "Config":
+        return cls(models=("minilm", "t5-small", "qwen3.5-0.8b"), seeds=tuple(range(10)))
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return (PRETRAINED, *(f"twin {seed}" for seed in self.seeds))
+
+
+def units(config: Config) -> list[Unit]:
+    return [(entry, kind) for entry in config.models for kind in config.kinds]
+
+
+def run_unit(config: Config, unit: Unit, run_dir: Path, position: int) -> None:
+    """Read one model; notes why it is not to be had, if it is not."""
+    entry, kind = unit
+    run = folder(run_dir, entry, kind)
+    if (run.path / "readings.json").exists():
+        return
+    try:
+        model = pretrained(entry)
+        tokenizer = tokenizer_of(model)
+    except CardError as error:
+        run.write_json("readings.json", {"missing": str(error)})
+        return
+    if kind != PRETRAINED:
+        model = pk.random_twin(model, int(kind.removeprefix("twin ")))
+    table = embedding_of(model)
+    found = table_readings(table, CONSTANTS, config.draw)
+    mean = found["cosines"]["mean"]
+    found["digits"] = digits_of(table, tokenizer)
+    found["categories"] = categories_of(table, tokenizer, CATEGORIES, mean, config.sets)
+    found["special tokens"] = specials_of(table, tokenizer)
+    found["layers"] = layers_of(model, tokenizer, SENTENCES)
+    found["stacks"] = stacks_of(model, tokenizer, *TRANSLATION)
+    run.write_json("readings.json", found)
+
+
+def folder(run_dir: Path, entry: str, kind: str) -> RunDir:
+    return RunDir(run_dir / entry.partition("=")[0] / kind.replace(" ", ""))
+
+
+def collect(config: Config, run_dir: Path) -> Results:
+    """Read every unit's readings."""
+    found: Results = {}
+    for entry, kind in units(config):
+        model = found.setdefault(entry.partition("=")[0], {PRETRAINED: [], "twin": []})
+        readings = folder(run_dir, entry, kind).read_json("readings.json")
+        model[kind.partition(" ")[0]].append(readings)
+    return found
+
+
+def here(results: Results) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """The models whose weights were to be had.
+
+    Raises:
+        Blocked: none was.
+    """
+    found = {name: m for name, m in results.items() if "missing" not in m[PRETRAINED][0]}
+    if not found:
+        raise Blocked("; ".join(m[PRETRAINED][0]["missing"] for m in results.values()))
+    return found
+
+
+def read(*path: str, kind: str = PRETRAINED, model: str | None = None) -> Callable[..., Any]:
+    """A reading by its path: a value a model that is here, or of one model a value a twin."""
+
+    def measure(results: Results) -> list[float]:
+        chosen = here(results)
+        if model is not None and model not in chosen:
+            where = results.get(model)
+            why = where[PRETRAINED][0]["missing"] if where else f"{model} is not among --models"
+            raise Blocked(f"{why}; run `probekit run terrain --models {model}=FOLDER`")
+        runs = [chosen[model]] if model else list(chosen.values())
+        return [number(readings, path) for each in runs for readings in each[kind]]
+
+    return measure
+
+
+def number(readings: dict[str, Any], path: tuple[str, ...]) -> float:
+    """A number by its path; NaN where it is not defined."""
+    found: Any = readings
+    for name in path:
+        found = found[name]
+    return math.nan if found is None else float(found)
+
+
+def category(key: str, least: Callable[[Any], float] = min) -> Callable[..., Any]:
+    """The least of a reading over categories, a value a model."""
+
+    def measure(results: Results) -> list[float]:
+        return [
+            least(each[key] for each in model[PRETRAINED][0]["categories"].values())
+            for model in here(results).values()
+        ]
+
+    return measure
+
+
+def stacks(results: Results) -> list[float]:
+    """Cosine of encoder and decoder at the last layer, identical ids, a value a model."""
+    found = [m[PRETRAINED][0]["stacks"] for m in here(results).values()]
+    known = [each["identical ids"][-1] for each in found if each]
+    if not known:
+        raise Blocked(
+            "no encoder-decoder among the models here; run `probekit run terrain --models "
+            "t5-small=FOLDER`"
+        )
+    return known
+
+
+def random_pairs(results: Results) -> list[float]:
+    found = [m[PRETRAINED][0]["stacks"] for m in here(results).values()]
+    return [each["random pairs"][-1] for each in found if each]
+
+
+QWEN = "qwen3.5-0.8b"
+CLAIMS = [
+    Claim("003-01", WRITE_UP,
+          "an embedding uses about half its dimensions: participation ratio / d",
+          (0.53, 0.56), 0.0, read("spectrum", "participation / dim"),
+          read("spectrum", "participation / dim", kind="twin"), "random twins"),
+    Claim("003-01.qwen", WRITE_UP, "it is .535 of Qwen3.5-0.8B", 0.535, 0.01,
+          read("spectrum", "participation / dim", model=QWEN),
+          read("spectrum", "participation / dim", kind="twin", model=QWEN), "random twins"),
+    Claim("003-02", WRITE_UP,
+          "the CV of pentachoron volumes is .20 to .23 of every model",
+          (0.20, 0.23), 0.0, read("volumes", "cv"),
+          read("volumes", "null", "cv by PR and norms"),
+          "sqrt(.4/PR + 3.2 c^2), c the CV of centred norms"),
+    Claim("003-02.unit", CORRECTED, "the same of centred rows of length 1",
+          (0.20, 0.23), 0.0, read("volumes", "unit-centred cv"),
+          read("volumes", "unit-centred cv", kind="twin"), "random twins"),
+    Claim("003-03", WRITE_UP,
+          "volumes are a Gaussian's: mean over that of Gaussian points (.984 of Qwen3.5-0.8B)",
+          0.984, 0.05, read("volumes", "ratio"),
+          read("volumes", "null", "same-covariance ratio"), "Gaussian points of that covariance"),
+    Claim("003-04", WRITE_UP,
+          "digits lie in order: Pearson r of cosine with |i - j| (-.862 of Qwen3.5-0.8B)",
+          -0.862, 0.1, read("digits", "pearson"), read("digits", "null", "walk"),
+          "Gaussian random walks: any drift is in order"),
+    Claim("003-04.mantel", CORRECTED, "and chance does not have it: Mantel p", (0.0, 0.05), 0.0,
+          read("digits", "p"), read("digits", "p", kind="twin"), "random twins"),
+    Claim("003-05", WRITE_UP, "the mean cosine of pairs is .195 (Qwen3.5-0.8B)", 0.195, 0.02,
+          read("cosines", "mean"), read("cosines", "null", "mean"), "|mean row|^2 / mean |row|^2"),
+    Claim("003-05.constant", WRITE_UP,
+          "cosines crowd at .29514: density there over its neighbourhood, above 1.1", (1.1, 1e3),
+          0.0, read("cosines", "constants", "0.29514", "density ratio"),
+          read("cosines", "constants", "0.19471", "density ratio"), "at .19471, the other one"),
+    Claim("003-06", WRITE_UP, "words of a category lie together: the least lift of 8", (0.0, 1.0),
+          0.0, category("lift"), category("matched lift"),
+          "sets of whole words of equal frequency rank, uncentred"),
+    Claim("003-06.centred", CORRECTED, "the same, centred, in deviations of random sets: above 3",
+          (3.0, 1e3), 0.0, category("z"), category("matched z"),
+          "sets of equal frequency rank among random ones"),
+    Claim("003-07", WRITE_UP, "layers align tokens: mean cosine after the last less that of the "
+          "embedding, without special tokens", (0.1, 1.0), 0.0, read("layers", "rise"),
+          read("layers", "rise", kind="twin"), "random twins"),
+    Claim("003-08", WRITE_UP, "encoder and decoder diverge: cosine of the same ids at the last "
+          "layer, below .5", (-1.0, 0.5), 0.0, stacks, random_pairs, "pairs of other ids"),
+    Claim("003-09", WRITE_UP, "special tokens have a structure: mean cosine of their pairs in "
+          "deviations of random rows', beyond 3", (3.0, 1e3), 0.0,
+          read("special tokens", "z"), read("special tokens", "z", kind="twin"), "random twins"),
+]  # fmt: skip
+
+
+def rows_of(results: Results) -> dict[str, list[dict[str, str]]]:
+    """A table a group of readings: what is measured, its own null, and the twins' mean."""
+    tables: dict[str, list[dict[str, str]]] = {}
+    for name, model in here(results).items():
+        own, twins = model[PRETRAINED][0], model["twin"]
+        for group in ("norms", "cosines", "spectrum", "volumes", "distances", "digits"):
+            rows = [
+                {
+                    "reading": reading,
+                    "measured": text(value),
+                    "null": text(own[group]["null"].get(reading)),
+                    "random twins": text(mean([twin[group][reading] for twin in twins])),
+                }
+                for reading, value in own[group].items()
+                if isinstance(value, int | float)
+            ]
+            rows += [
+                {"reading": f"null: {reading}", "measured": text(value)}
+                for reading, value in own[group]["null"].items()
+                if reading not in own[group]
+            ]
+            tables[f"{name}: {group}"] = rows
+        tables[f"{name}: categories"] = [
+            {"category": each, **{key: text(value) for key, value in found.items()}}
+            for each, found in own["categories"].items()
+        ]
+    return tables
+
+
+def mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def text(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def present(config: Config, results: Results, run_dir: Path) -> None:
+    """Print the tables, draw a figure a model, write ``report.html``."""
+    try:
+        models = here(results)
+    except Blocked as blocked:
+        tables, figures = {"missing": [{"reason": str(blocked)}]}, {}
+    else:
+        tables = rows_of(results)
+        figures = {
+            f"terrain-{name}": (terrain_figure(m[PRETRAINED][0], m["twin"][0]), f"{name}. {SHOWN}")
+            for name, m in models.items()
+        }
+    title = "Terrain: embeddings and layers beside their nulls"
+    present_results(title, __doc__ or "", CLAIMS, results, run_dir, tables=tables, figures=figures)
+
+
+SHOWN = (
+    "Grey or dashed: its random twin. Categories: lift in deviations of random sets of words, and "
+    "of sets matched by frequency rank."
+)
+
+if __name__ == "__main__":
+    probekit.recipes.main(__file__)

@@ -130,9 +130,9 @@ class HookedAttention(nn.Module):
     def forward(
         self, x: Inexact[Tensor, "batch pos d_model"], own_token: bool = False
     ) -> Inexact[Tensor, "batch pos d_model"]:
-        heads, layers = (*x.shape[:2], -1, self.d_head), self.submodules
-        points = self._modules
-        q, k, v = (linear(layers[name], x).view(heads) for name in "qkv")
+        layers, points, d_head = self.submodules, self._modules, self.d_head
+        batch, length, _ = x.shape
+        q, k, v = [linear(layers[name], x).view(batch, length, -1, d_head) for name in "qkv"]
         if self.qk_norm:
             q, k = rms_norm(q, self.eps), rms_norm(k, self.eps)
         q = fire(points["hook_q"], q).transpose(1, 2)

@@ -22,7 +22,7 @@ class Synset:
     instances: tuple[int, ...] = ()
     head: int | None = None
     lexname: str = "noun.Tops"
-    gloss: str = "what it is; with \"an example\""
+    gloss: str = 'what it is; with "an example"'
 
 
 class Reader(WordNetCorpusReader):
@@ -67,7 +67,9 @@ def _line(i: int, synsets: list[Synset], offsets: dict[int, int]) -> str:
     pointers = [("@", to) for to in one.hypernyms] + [("@i", to) for to in one.instances]
     pointers += [("&", one.head)] if one.head is not None else []
     words = " ".join(f"{lemma} 0" for lemma in one.lemmas)
-    related = "".join(f"{symbol} {offsets[to]:08} {synsets[to].pos} 0000 " for symbol, to in pointers)
+    related = "".join(
+        f"{symbol} {offsets[to]:08} {synsets[to].pos} 0000 " for symbol, to in pointers
+    )
     number = LEXNAMES.index(one.lexname)
     return (
         f"{offsets[i]:08} {number:02} {one.pos} {len(one.lemmas):02x} {words} "

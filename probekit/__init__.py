@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from . import dynamics as dynamics
     from . import entropy as entropy
     from . import geometry as geometry
+    from . import lexicon as lexicon
     from . import modulators as modulators
     from . import training as training
     from .attachment import Attachment as Attachment
@@ -69,7 +70,7 @@ if TYPE_CHECKING:
     from .verification import verify as verify
 
 # Names are imported when first used: `probekit ls` must not wait seconds for torch.
-_NAMESPACES = ("dynamics", "entropy", "geometry", "modulators", "training")
+_NAMESPACES = ("dynamics", "entropy", "geometry", "lexicon", "modulators", "training")
 _HOME = {
     "attach": "attachment",
     "Attachment": "attachment",

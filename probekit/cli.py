@@ -1,4 +1,4 @@
-"""The command `probekit`: list, show, copy and run recipes; list and inspect models."""
+"""The command `probekit`: list, show, copy and run recipes; list and inspect models; get data."""
 
 import argparse
 import dataclasses
@@ -80,6 +80,18 @@ def cp(name: Positional[str], dest: Positional[Path] = Path(".")) -> None:
         raise RunError(f"{target} exists; name another file or delete it")
     shutil.copyfile(path, target)
     print(f"copied to {target}; run it with `probekit run {target}`")
+
+
+@_app.command
+def data(name: Positional[Literal["wordnet"]], folder: Path | None = None) -> None:
+    """Install data that NLTK reads: by its download, from Debian's packages, or from a folder.
+
+    Args:
+        folder: with WordNet's files, such as data.noun; nothing is downloaded then.
+    """
+    from probekit.lexicon.data import install_wordnet
+
+    print(f"{name} is at {install_wordnet(folder)}")
 
 
 @_app.command

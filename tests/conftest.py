@@ -64,3 +64,11 @@ def minilm_folder() -> Path:
 def minilm(minilm_folder: Path) -> Any:
     """The real MiniLM on probekit's attention."""
     return pk.load("minilm", checkpoint=minilm_folder)
+
+
+@pytest.fixture(scope="session")
+def wordnet() -> Any:
+    """The real WordNet, where NLTK finds it."""
+    if pk.lexicon.find_wordnet() is None:
+        pytest.skip("WordNet is not installed; `probekit data wordnet` gets it")
+    return pk.lexicon.load_wordnet()

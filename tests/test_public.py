@@ -70,6 +70,7 @@ PUBLIC = {
     "dynamics",
     "entropy",
     "geometry",
+    "lexicon",
     "modulators",
     "training",
 }

@@ -1,0 +1,56 @@
+"""Similarity of all pairs of WordNet nouns: pk.lexicon against NLTK, pair by pair.
+
+    python benchmarks/lexicon.py
+
+One process. NLTK sees a sample of the pairs, as it takes the same time for each, and on its second
+pass, when it has parsed the synsets; pk.lexicon computes all ordered pairs. Printed are
+microseconds a pair, NLTK's time over ours, and how many of the sampled pairs differ.
+"""
+
+import math
+import time
+from collections.abc import Callable
+
+import nltk.corpus
+import numpy as np
+import torch
+
+import probekit as pk
+
+NOUNS, SAMPLED = 6000, 1000
+
+
+def main() -> None:
+    wordnet = pk.lexicon.load_wordnet()
+    rng = np.random.default_rng(0)
+    nouns = rng.choice(np.flatnonzero(wordnet.pos == "n"), NOUNS, replace=False)
+    synsets = [nltk.corpus.wordnet.synset(wordnet.names[i]) for i in nouns]
+    pairs = rng.integers(NOUNS, size=(SAMPLED, 2)).tolist()
+    ways: dict[str, Callable] = {
+        "path_similarity": pk.lexicon.path_similarity,
+        "wup_similarity": pk.lexicon.wu_palmer,
+    }
+    print(f"all pairs of {NOUNS} nouns; NLTK on {SAMPLED} of them")
+    for root in (True, False):
+        for method, ours in ways.items():
+            begin = time.perf_counter()
+            found = ours(wordnet, torch.from_numpy(nouns), simulate_root=root)
+            own = (time.perf_counter() - begin) / NOUNS**2
+            for _ in range(2):
+                begin = time.perf_counter()
+                theirs = [
+                    getattr(synsets[i], method)(synsets[j], simulate_root=root) for i, j in pairs
+                ]
+                nltks = (time.perf_counter() - begin) / SAMPLED
+            differ = sum(
+                float(found[i, j]) != (math.nan if value is None else value)
+                for (i, j), value in zip(pairs, theirs, strict=True)
+            )
+            print(
+                f"  {method:16s} root {'on ' if root else 'off'}  NLTK {nltks * 1e6:7.1f}   "
+                f"pk.lexicon {own * 1e6:6.3f}   ratio {nltks / own:7.0f}   {differ} differ"
+            )
+
+
+if __name__ == "__main__":
+    main()

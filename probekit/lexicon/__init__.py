@@ -1,6 +1,24 @@
 """WordNet beside representations: similarities, matched tokens, and what inference needs.
 
-``load_wordnet()`` reads NLTK's data, which ``probekit data wordnet`` installs.
+``load_wordnet()`` reads NLTK's data, which ``probekit data wordnet`` installs. The published
+comparison, x being an encoder's rows of ``PREFIX + gloss``:
+
+    matches = match_tokens(wordnet, tokenize)
+    rng = np.random.default_rng(42)
+    sample = sample_pairs(len(matches), 3000, 500_000, rng)
+    synsets = matches.synsets[sample.chosen]
+    similarity = sample.of(path_similarity(wordnet, synsets))
+    cosines = cosine_table(x, sample)
+    alignment(similarity, sample.of(cosines))
+
+and beside it what it leaves out:
+
+    groups, nouns = pos_pairs(wordnet, synsets, sample), noun_pairs(wordnet, synsets, sample)
+    eta_squared(similarity, groups)
+    partial_correlation(similarity, sample.of(cosines), groups)
+    alignment(similarity[nouns], sample.of(cosines)[nouns])
+    node_permutation(similarity, cosines, sample)
+    token_bootstrap(similarity, cosines, sample)
 """
 
 from .alignment import Alignment as Alignment

@@ -84,9 +84,11 @@ class _Entry(NamedTuple):
     instances: tuple[int, ...]
 
 
-@functools.cache
+_loaded: dict[str, WordNet] = {}
+
+
 def load_wordnet(folder: str | Path | None = None) -> WordNet:
-    """WordNet as NLTK finds it, or from a folder of its files; the same object for each call.
+    """WordNet as NLTK finds it, or from a folder of its files; read once a process.
 
     Raises:
         ProbekitError: WordNet is not installed, or files are missing or not WordNet's.
@@ -94,11 +96,13 @@ def load_wordnet(folder: str | Path | None = None) -> WordNet:
     source: Traversable | None = find_wordnet() if folder is None else Path(folder)
     if source is None:
         raise ProbekitError(f"WordNet is not installed; get it by {ROUTES}")
+    if str(source) in _loaded:
+        return _loaded[str(source)]
     missing = [name for name in FILES if not (source / name).is_file()]
     if missing:
         raise ProbekitError(f"{source} lacks {', '.join(missing)}; get WordNet by {ROUTES}")
     try:
-        return _read(source)
+        return _loaded.setdefault(str(source), _read(source))
     except (ValueError, LookupError) as error:
         raise ProbekitError(
             f"{source} holds no WordNet that can be read ({type(error).__name__}: {error}); "

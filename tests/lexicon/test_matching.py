@@ -1,6 +1,7 @@
 """Tokens matched to synsets, by a tokenizer whose tokens are known."""
 
 import pytest
+from unchecked import unchecked
 from wordnet_files import Synset, write
 
 from probekit.errors import ProbekitError
@@ -69,4 +70,7 @@ def only_day(texts):
 def test_what_is_refused(words):
     with pytest.raises(ProbekitError) as error:
         match_tokens(words, lambda texts: [[1]])
-    assert str(error.value) == "tokenize must give the ids of each text, not 1 for 8 texts"
+    assert str(error.value) == "tokenize must give the ids of each text, not 1 for 9 texts"
+    with pytest.raises(ProbekitError) as error:
+        unchecked(match_tokens, words, tokenize, "common")
+    assert str(error.value) == "rule must be 'published' or 'first-sense', not 'common'"

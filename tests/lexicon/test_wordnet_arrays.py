@@ -45,7 +45,8 @@ def test_the_real_one(wordnet, reader):
 def test_senses_are_nltks(wordnet, reader):
     rng = np.random.default_rng(1)
     words = [wordnet.lemmas[i][-1] for i in rng.choice(len(wordnet), 200)]
-    words += [*"lost geese better running Men churches boxes xes s ies flies".split(), "hot dogs"]
+    words += ["lost", "geese", "better", "running", "Men", "churches", "boxes", "flies"]
+    words += ["xes", "s", "ies", "hot dogs", "oxen", "as"]
     for word in words:
         expected = [one.name() for one in reader.synsets(word)]
         assert [wordnet.names[i] for i in synsets_of(wordnet, word)] == expected

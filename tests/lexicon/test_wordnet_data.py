@@ -3,6 +3,7 @@
 import zipfile
 
 import nltk
+import nltk.downloader as downloader
 import pytest
 from wordnet_files import Synset, write
 
@@ -45,7 +46,6 @@ def test_a_folder(place, files, capsys):
         install_wordnet(files)
     assert str(error.value) == f"WordNet is already at {place}; delete that to use {files}"
     assert install_wordnet() == str(place)
-    load_wordnet.cache_clear()
 
 
 def test_debians_files_where_there_is_no_network(place, files):
@@ -64,7 +64,6 @@ def test_nltks_download_is_a_zip(place, files, monkeypatch):
     monkeypatch.setattr(nltk, "download", download)
     install_wordnet()
     assert load_wordnet().names == ("thing.n.01", "dog.n.01")
-    load_wordnet.cache_clear()
 
 
 def test_no_route(place, capsys):
@@ -83,13 +82,11 @@ def test_no_route(place, capsys):
 
 def test_a_download_that_hangs_is_given_up_soon(place, monkeypatch):
     seen = []
-    monkeypatch.setattr(
-        nltk, "download", lambda *a, **k: seen.append(nltk.downloader.NETWORK_TIMEOUT)
-    )
-    usual = nltk.downloader.NETWORK_TIMEOUT
+    monkeypatch.setattr(nltk, "download", lambda *a, **k: seen.append(downloader.NETWORK_TIMEOUT))
+    usual = downloader.NETWORK_TIMEOUT
     with pytest.raises(ProbekitError, match="NLTK's download left nothing that NLTK finds"):
         install_wordnet()
-    assert seen == [10] and nltk.downloader.NETWORK_TIMEOUT == usual
+    assert seen == [10] and usual == downloader.NETWORK_TIMEOUT
 
 
 def test_a_place_that_cannot_be_written(place, files, tmp_path):

@@ -23,19 +23,15 @@ Source: "Geometric Terrain Analysis", sections 1 (T5-small) and 13a (Qwen3.5-0.8
 of those two; that they hold of "nine models" is what other models test.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import probekit as pk
 import probekit.recipes
 from probekit.claims import Blocked, Claim
-from probekit.errors import CardError
-from probekit.pretrained import pretrained, tokenizer_of
+from probekit.hooked.model import HookedModel
 from probekit.recipe_report import present_results
-from probekit.runs import RunDir
 from probekit.terrain.pictures import terrain_figure
 from probekit.terrain.table import table_readings
 from probekit.terrain.tokens import (
@@ -46,12 +42,12 @@ from probekit.terrain.tokens import (
     specials_of,
     stacks_of,
 )
+from probekit.terrain.units import PRETRAINED, collect_kinds, known, read_or_missing, reading
 
 NAME = "terrain"
 WRITE_UP = "Geometric Terrain Analysis, embeddings and layers"
 CORRECTED = "the same, corrected"
 CONSTANTS = (0.0, 0.19471, 0.29514, 0.5)
-PRETRAINED = "pretrained"
 CATEGORIES = {
     "animals": "cat dog bird fish horse mouse bear wolf deer fox lion tiger snake whale frog "
     "rabbit monkey elephant",
@@ -112,76 +108,25 @@ def units(config: Config) -> list[Unit]:
 
 def run_unit(config: Config, unit: Unit, run_dir: Path, position: int) -> None:
     """Read one model; notes why it is not to be had, if it is not."""
-    entry, kind = unit
-    run = folder(run_dir, entry, kind)
-    if (run.path / "readings.json").exists():
-        return
-    try:
-        model = pretrained(entry)
-        tokenizer = tokenizer_of(model)
-    except CardError as error:
-        run.write_json("readings.json", {"missing": str(error)})
-        return
-    if kind != PRETRAINED:
-        model = pk.random_twin(model, int(kind.removeprefix("twin ")))
-    table = embedding_of(model)
-    found = table_readings(table, CONSTANTS, config.draw)
-    mean = found["cosines"]["mean"]
-    found["digits"] = digits_of(table, tokenizer)
-    found["categories"] = categories_of(table, tokenizer, CATEGORIES, mean, config.sets)
-    found["special tokens"] = specials_of(table, tokenizer)
-    found["layers"] = layers_of(model, tokenizer, SENTENCES)
-    found["stacks"] = stacks_of(model, tokenizer, *TRANSLATION)
-    run.write_json("readings.json", found)
 
+    def readings(model: HookedModel, tokenizer: Any) -> dict[str, Any]:
+        table = embedding_of(model)
+        found = table_readings(table, CONSTANTS, config.draw)
+        mean = found["cosines"]["mean"]
+        return found | {
+            "digits": digits_of(table, tokenizer),
+            "categories": categories_of(table, tokenizer, CATEGORIES, mean, config.sets),
+            "special tokens": specials_of(table, tokenizer),
+            "layers": layers_of(model, tokenizer, SENTENCES),
+            "stacks": stacks_of(model, tokenizer, *TRANSLATION),
+        }
 
-def folder(run_dir: Path, entry: str, kind: str) -> RunDir:
-    return RunDir(run_dir / entry.partition("=")[0] / kind.replace(" ", ""))
+    read_or_missing(*unit, run_dir, readings)
 
 
 def collect(config: Config, run_dir: Path) -> Results:
     """Read every unit's readings."""
-    found: Results = {}
-    for entry, kind in units(config):
-        model = found.setdefault(entry.partition("=")[0], {PRETRAINED: [], "twin": []})
-        readings = folder(run_dir, entry, kind).read_json("readings.json")
-        model[kind.partition(" ")[0]].append(readings)
-    return found
-
-
-def here(results: Results) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """The models whose weights were to be had.
-
-    Raises:
-        Blocked: none was.
-    """
-    found = {name: m for name, m in results.items() if "missing" not in m[PRETRAINED][0]}
-    if not found:
-        raise Blocked("; ".join(m[PRETRAINED][0]["missing"] for m in results.values()))
-    return found
-
-
-def read(*path: str, kind: str = PRETRAINED, model: str | None = None) -> Callable[..., Any]:
-    """A reading by its path: a value a model that is here, or of one model a value a twin."""
-
-    def measure(results: Results) -> list[float]:
-        chosen = here(results)
-        if model is not None and model not in chosen:
-            where = results.get(model)
-            why = where[PRETRAINED][0]["missing"] if where else f"{model} is not among --models"
-            raise Blocked(f"{why}; run `probekit run terrain --models {model}=FOLDER`")
-        runs = [chosen[model]] if model else list(chosen.values())
-        return [number(readings, path) for each in runs for readings in each[kind]]
-
-    return measure
-
-
-def number(readings: dict[str, Any], path: tuple[str, ...]) -> float:
-    """A number by its path; NaN where it is not defined."""
-    found: Any = readings
-    for name in path:
-        found = found[name]
-    return math.nan if found is None else float(found)
+    return collect_kinds(units(config), run_dir)
 
 
 def category(key: str, least: Callable[[Any], float] = min) -> Callable[..., Any]:
@@ -190,7 +135,7 @@ def category(key: str, least: Callable[[Any], float] = min) -> Callable[..., Any
     def measure(results: Results) -> list[float]:
         return [
             least(each[key] for each in model[PRETRAINED][0]["categories"].values())
-            for model in here(results).values()
+            for model in known(results).values()
         ]
 
     return measure
@@ -198,75 +143,172 @@ def category(key: str, least: Callable[[Any], float] = min) -> Callable[..., Any
 
 def stacks(results: Results) -> list[float]:
     """Cosine of encoder and decoder at the last layer, identical ids, a value a model."""
-    found = [m[PRETRAINED][0]["stacks"] for m in here(results).values()]
-    known = [each["identical ids"][-1] for each in found if each]
-    if not known:
+    found = [m[PRETRAINED][0]["stacks"] for m in known(results).values()]
+    cosines = [each["identical ids"][-1] for each in found if each]
+    if not cosines:
         raise Blocked(
             "no encoder-decoder among the models here; run `probekit run terrain --models "
             "t5-small=FOLDER`"
         )
-    return known
+    return cosines
 
 
 def random_pairs(results: Results) -> list[float]:
-    found = [m[PRETRAINED][0]["stacks"] for m in here(results).values()]
+    found = [m[PRETRAINED][0]["stacks"] for m in known(results).values()]
     return [each["random pairs"][-1] for each in found if each]
 
 
 QWEN = "qwen3.5-0.8b"
 CLAIMS = [
-    Claim("003-01", WRITE_UP,
-          "an embedding uses about half its dimensions: participation ratio / d",
-          (0.53, 0.56), 0.0, read("spectrum", "participation / dim"),
-          read("spectrum", "participation / dim", kind="twin"), "random twins"),
-    Claim("003-01.qwen", WRITE_UP, "it is .535 of Qwen3.5-0.8B", 0.535, 0.01,
-          read("spectrum", "participation / dim", model=QWEN),
-          read("spectrum", "participation / dim", kind="twin", model=QWEN), "random twins"),
-    Claim("003-02", WRITE_UP,
-          "the CV of pentachoron volumes is .20 to .23 of every model",
-          (0.20, 0.23), 0.0, read("volumes", "cv"),
-          read("volumes", "null", "cv by PR and norms"),
-          "sqrt(.4/PR + 3.2 c^2), c the CV of centred norms"),
-    Claim("003-02.unit", CORRECTED, "the same of centred rows of length 1",
-          (0.20, 0.23), 0.0, read("volumes", "unit-centred cv"),
-          read("volumes", "unit-centred cv", kind="twin"), "random twins"),
-    Claim("003-03", WRITE_UP,
-          "volumes are a Gaussian's: mean over that of Gaussian points (.984 of Qwen3.5-0.8B)",
-          0.984, 0.05, read("volumes", "ratio"),
-          read("volumes", "null", "same-covariance ratio"), "Gaussian points of that covariance"),
-    Claim("003-04", WRITE_UP,
-          "digits lie in order: Pearson r of cosine with |i - j| (-.862 of Qwen3.5-0.8B)",
-          -0.862, 0.1, read("digits", "pearson"), read("digits", "null", "walk"),
-          "Gaussian random walks: any drift is in order"),
-    Claim("003-04.mantel", CORRECTED, "and chance does not have it: Mantel p", (0.0, 0.05), 0.0,
-          read("digits", "p"), read("digits", "p", kind="twin"), "random twins"),
-    Claim("003-05", WRITE_UP, "the mean cosine of pairs is .195 (Qwen3.5-0.8B)", 0.195, 0.02,
-          read("cosines", "mean"), read("cosines", "null", "mean"), "|mean row|^2 / mean |row|^2"),
-    Claim("003-05.constant", WRITE_UP,
-          "cosines crowd at .29514: density there over its neighbourhood, above 1.1", (1.1, 1e3),
-          0.0, read("cosines", "constants", "0.29514", "density ratio"),
-          read("cosines", "constants", "0.19471", "density ratio"), "at .19471, the other one"),
-    Claim("003-06", WRITE_UP, "words of a category lie together: the least lift of 8", (0.0, 1.0),
-          0.0, category("lift"), category("matched lift"),
-          "sets of whole words of equal frequency rank, uncentred"),
-    Claim("003-06.centred", CORRECTED, "the same, centred, in deviations of random sets: above 3",
-          (3.0, 1e3), 0.0, category("z"), category("matched z"),
-          "sets of equal frequency rank among random ones"),
-    Claim("003-07", WRITE_UP, "layers align tokens: mean cosine after the last less that of the "
-          "embedding, without special tokens", (0.1, 1.0), 0.0, read("layers", "rise"),
-          read("layers", "rise", kind="twin"), "random twins"),
-    Claim("003-08", WRITE_UP, "encoder and decoder diverge: cosine of the same ids at the last "
-          "layer, below .5", (-1.0, 0.5), 0.0, stacks, random_pairs, "pairs of other ids"),
-    Claim("003-09", WRITE_UP, "special tokens have a structure: mean cosine of their pairs in "
-          "deviations of random rows', beyond 3", (3.0, 1e3), 0.0,
-          read("special tokens", "z"), read("special tokens", "z", kind="twin"), "random twins"),
-]  # fmt: skip
+    Claim(
+        "003-01",
+        WRITE_UP,
+        "an embedding uses about half its dimensions: participation ratio / d",
+        (0.53, 0.56),
+        0.0,
+        reading("spectrum", "participation / dim"),
+        reading("spectrum", "participation / dim", kind="twin"),
+        "random twins",
+    ),
+    Claim(
+        "003-01.qwen",
+        WRITE_UP,
+        "it is .535 of Qwen3.5-0.8B",
+        0.535,
+        0.01,
+        reading("spectrum", "participation / dim", model=QWEN),
+        reading("spectrum", "participation / dim", kind="twin", model=QWEN),
+        "random twins",
+    ),
+    Claim(
+        "003-02",
+        WRITE_UP,
+        "the CV of pentachoron volumes is .20 to .23 of every model",
+        (0.20, 0.23),
+        0.0,
+        reading("volumes", "cv"),
+        reading("volumes", "null", "cv by PR and norms"),
+        "sqrt(.4/PR + 3.2 c^2), c the CV of centred norms",
+    ),
+    Claim(
+        "003-02.unit",
+        CORRECTED,
+        "the same of centred rows of length 1",
+        (0.20, 0.23),
+        0.0,
+        reading("volumes", "unit-centred cv"),
+        reading("volumes", "unit-centred cv", kind="twin"),
+        "random twins",
+    ),
+    Claim(
+        "003-03",
+        WRITE_UP,
+        "volumes are a Gaussian's: mean over that of Gaussian points (.984 of Qwen3.5-0.8B)",
+        0.984,
+        0.05,
+        reading("volumes", "ratio"),
+        reading("volumes", "null", "same-covariance ratio"),
+        "Gaussian points of that covariance",
+    ),
+    Claim(
+        "003-04",
+        WRITE_UP,
+        "digits lie in order: Pearson r of cosine with |i - j| (-.862 of Qwen3.5-0.8B)",
+        -0.862,
+        0.1,
+        reading("digits", "pearson"),
+        reading("digits", "null", "walk"),
+        "Gaussian random walks: any drift is in order",
+    ),
+    Claim(
+        "003-04.mantel",
+        CORRECTED,
+        "and chance does not have it: Mantel p",
+        (0.0, 0.05),
+        0.0,
+        reading("digits", "p"),
+        reading("digits", "p", kind="twin"),
+        "random twins",
+    ),
+    Claim(
+        "003-05",
+        WRITE_UP,
+        "the mean cosine of pairs is .195 (Qwen3.5-0.8B)",
+        0.195,
+        0.02,
+        reading("cosines", "mean"),
+        reading("cosines", "null", "mean"),
+        "|mean row|^2 / mean |row|^2",
+    ),
+    Claim(
+        "003-05.constant",
+        WRITE_UP,
+        "cosines crowd at .29514: density there over its neighbourhood, above 1.1",
+        (1.1, 1e3),
+        0.0,
+        reading("cosines", "constants", "0.29514", "density ratio"),
+        reading("cosines", "constants", "0.19471", "density ratio"),
+        "at .19471, the other one",
+    ),
+    Claim(
+        "003-06",
+        WRITE_UP,
+        "words of a category lie together: the least lift of 8",
+        (0.0, 1.0),
+        0.0,
+        category("lift"),
+        category("matched lift"),
+        "sets of whole words of equal frequency rank, uncentred",
+    ),
+    Claim(
+        "003-06.centred",
+        CORRECTED,
+        "the same, centred, in deviations of random sets: above 3",
+        (3.0, 1e3),
+        0.0,
+        category("z"),
+        category("matched z"),
+        "sets of equal frequency rank among random ones",
+    ),
+    Claim(
+        "003-07",
+        WRITE_UP,
+        "layers align tokens: mean cosine after the last less that of the "
+        "embedding, without special tokens",
+        (0.1, 1.0),
+        0.0,
+        reading("layers", "rise"),
+        reading("layers", "rise", kind="twin"),
+        "random twins",
+    ),
+    Claim(
+        "003-08",
+        WRITE_UP,
+        "encoder and decoder diverge: cosine of the same ids at the last layer, below .5",
+        (-1.0, 0.5),
+        0.0,
+        stacks,
+        random_pairs,
+        "pairs of other ids",
+    ),
+    Claim(
+        "003-09",
+        WRITE_UP,
+        "special tokens have a structure: mean cosine of their pairs in "
+        "deviations of random rows', beyond 3",
+        (3.0, 1e3),
+        0.0,
+        reading("special tokens", "z"),
+        reading("special tokens", "z", kind="twin"),
+        "random twins",
+    ),
+]
 
 
 def rows_of(results: Results) -> dict[str, list[dict[str, str]]]:
     """A table a group of readings: what is measured, its own null, and the twins' mean."""
     tables: dict[str, list[dict[str, str]]] = {}
-    for name, model in here(results).items():
+    for name, model in known(results).items():
         own, twins = model[PRETRAINED][0], model["twin"]
         for group in ("norms", "cosines", "spectrum", "volumes", "distances", "digits"):
             rows = [
@@ -304,7 +346,7 @@ def text(value: float | None) -> str:
 def present(config: Config, results: Results, run_dir: Path) -> None:
     """Print the tables, draw a figure a model, write ``report.html``."""
     try:
-        models = here(results)
+        models = known(results)
     except Blocked as blocked:
         tables, figures = {"missing": [{"reason": str(blocked)}]}, {}
     else:

@@ -27,6 +27,7 @@ from .alignment import alignment as alignment
 from .alignment import eta_squared as eta_squared
 from .alignment import partial_correlation as partial_correlation
 from .alignment import similarity_gradient as similarity_gradient
+from .all_pairs import all_pairs_bootstrap as all_pairs_bootstrap
 from .bands import DISJOINT_BANDS as DISJOINT_BANDS
 from .bands import PUBLISHED_BANDS as PUBLISHED_BANDS
 from .bands import Band as Band

@@ -78,7 +78,7 @@ def encode_texts(
     Args:
         model: whose output has ``last_hidden_state``.
         tokenizer: of that model.
-        texts: what to encode, in batches of this order.
+        texts: what to encode.
         batch: texts at once.
         max_length: tokens a text is cut to.
 
@@ -93,11 +93,14 @@ def encode_texts(
     device = next(model.parameters()).device
     training = model.training
     model.eval()
-    pooled = []
+    # Texts of one length together: padding would double the work.
+    order = sorted(range(len(texts)), key=lambda text: len(texts[text]))
+    pooled: dict[int, Tensor] = {}
     try:
         for start in tqdm(range(0, len(texts), batch), desc="encoding", delay=3):
+            chosen = order[start : start + batch]
             given = tokenizer(
-                list(texts[start : start + batch]),
+                [texts[text] for text in chosen],
                 padding=True,
                 truncation=True,
                 max_length=max_length,
@@ -106,10 +109,11 @@ def encode_texts(
             with torch.no_grad():
                 hidden = encoder(**given).last_hidden_state
             mask = given["attention_mask"][..., None].to(hidden.dtype)
-            pooled.append(((hidden * mask).sum(1) / mask.sum(1)).cpu())
+            means = ((hidden * mask).sum(1) / mask.sum(1)).cpu()
+            pooled.update(zip(chosen, means, strict=True))
     finally:
         model.train(training)
-    return torch.cat(pooled)
+    return torch.stack([pooled[text] for text in range(len(texts))])
 
 
 def random_encoder(model: nn.Module, seed: int) -> nn.Module:

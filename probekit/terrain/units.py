@@ -1,0 +1,111 @@
+"""Units of recipes that read pretrained models: a model's card, and what of it is read.
+
+A unit whose weights are not to be had writes why, so that the other models' numbers stand and the
+claims say what is missing.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..claims import Blocked
+from ..errors import CardError
+from ..hooked.load import random_twin
+from ..hooked.model import HookedModel
+from ..pretrained import pretrained, tokenizer_of
+from ..runs import RunDir
+
+PRETRAINED, TWIN = "pretrained", "twin"
+Readings = dict[str, Any]
+Results = Mapping[str, Mapping[str, Sequence[Readings]]]  # model -> kind -> readings
+
+
+def named(entry: str) -> str:
+    """The card of ``name`` or ``name=folder``."""
+    return entry.partition("=")[0]
+
+
+def unit_folder(run_dir: Path, entry: str, kind: str) -> RunDir:
+    """Where a unit writes."""
+    return RunDir(run_dir / named(entry) / kind.replace(" ", "-"))
+
+
+def read_or_missing(
+    entry: str, kind: str, run_dir: Path, readings: Callable[[HookedModel, Any], Readings]
+) -> None:
+    """Write what ``readings`` finds in a model, or why its weights are not to be had; once.
+
+    Args:
+        kind: "twin SEED" takes a random twin, anything else the pretrained model.
+        readings: from the model and its tokenizer.
+    """
+    run = unit_folder(run_dir, entry, kind)
+    if (run.path / "readings.json").exists():
+        return
+    try:
+        model = pretrained(entry)
+        tokenizer = tokenizer_of(model)
+    except CardError as error:
+        run.write_json("readings.json", {"missing": str(error)})
+        return
+    name, _, seed = kind.partition(" ")
+    run.write_json(
+        "readings.json",
+        readings(random_twin(model, int(seed)) if name == TWIN else model, tokenizer),
+    )
+
+
+def collect_kinds(units: Sequence[tuple[str, str]], run_dir: Path) -> dict[str, Any]:
+    """What the units wrote: by model and kind, twins of all seeds in one list."""
+    found: dict[str, dict[str, list[Readings]]] = {}
+    for entry, kind in units:
+        runs = found.setdefault(named(entry), {})
+        label = TWIN if kind.startswith(TWIN) else kind
+        readings = unit_folder(run_dir, entry, kind).read_json("readings.json")
+        runs.setdefault(label, []).append(readings)
+    return found
+
+
+def known(results: Results, model: str | None = None) -> Results:
+    """The models whose weights were to be had, or the one that is asked for.
+
+    Raises:
+        Blocked: none was, or not that one.
+    """
+    here = {name: kinds for name, kinds in results.items() if "missing" not in kinds[PRETRAINED][0]}
+    if model is None and not here:
+        raise Blocked("; ".join(kinds[PRETRAINED][0]["missing"] for kinds in results.values()))
+    if model is None:
+        return here
+    if model not in here:
+        why = f"{model} is not among --models"
+        if model in results:
+            why = results[model][PRETRAINED][0]["missing"]
+        raise Blocked(f"{why}; run with `--models {model}=FOLDER`")
+    return {model: here[model]}
+
+
+def reading(
+    *path: str, kind: str = PRETRAINED, model: str | None = None
+) -> Callable[[Results], list[float]]:
+    """A measure of claims: a number by its path, a value a run of every model that is here.
+
+    Args:
+        kind: "twin" for the random twins.
+        model: only this one; blocked where its weights are not to be had.
+    """
+
+    def measure(results: Results) -> list[float]:
+        runs = [run for kinds in known(results, model).values() for run in kinds[kind]]
+        return [number(run, path) for run in runs]
+
+    return measure
+
+
+def number(readings: Mapping[str, Any], path: Sequence[str]) -> float:
+    """A number by its path; NaN where it is not defined."""
+    found: Any = readings
+    for name in path:
+        found = found[name]
+    return math.nan if found is None else float(found)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from . import geometry as geometry
     from . import modulators as modulators
     from . import training as training
+    from . import weights as weights
     from .attachment import Attachment as Attachment
     from .attachment import attach as attach
     from .branches import Branch as Branch
@@ -69,7 +70,7 @@ if TYPE_CHECKING:
     from .verification import verify as verify
 
 # Names are imported when first used: `probekit ls` must not wait seconds for torch.
-_NAMESPACES = ("dynamics", "entropy", "geometry", "modulators", "training")
+_NAMESPACES = ("dynamics", "entropy", "geometry", "modulators", "training", "weights")
 _HOME = {
     "attach": "attachment",
     "Attachment": "attachment",

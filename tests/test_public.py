@@ -72,6 +72,7 @@ PUBLIC = {
     "geometry",
     "modulators",
     "training",
+    "weights",
 }
 
 

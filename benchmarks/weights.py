@@ -122,15 +122,14 @@ def main() -> None:
         print(f"{size:.0f} MiB: {layers} layers of width {given.width}")
         alone = in_process("bare", folder, given.threads)
         whole = in_process("battery", folder, given.threads)
-    decompositions = alone["seconds"] + alone["products"]
     print(f"  resident memory      {whole['mib']:8.0f} MiB, {whole['imports_mib']:.0f} of imports")
-    print(f"  battery              {whole['seconds']:8.1f} s")
-    print(
-        f"  svdvals, matrices    {alone['seconds']:8.1f} s   {whole['seconds'] / alone['seconds']:.2f}"
-    )
-    print(
-        f"  with the products    {decompositions:8.1f} s   {whole['seconds'] / decompositions:.2f}"
-    )
+    taken = whole["seconds"]
+    print(f"  battery              {taken:8.1f} s")
+    for name, base in {
+        "svdvals, matrices": alone["seconds"],
+        "and of products": alone["seconds"] + alone["products"],
+    }.items():
+        print(f"  {name:18s}   {base:8.1f} s   {taken / base:.2f}")
 
 
 if __name__ == "__main__":

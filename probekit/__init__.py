@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from .probes import VDI as VDI
     from .probes import Accuracy as Accuracy
     from .probes import AttentionEntropy as AttentionEntropy
+    from .probes import DeadNeurons as DeadNeurons
     from .probes import GaussianEntropy as GaussianEntropy
     from .probes import LogitMargin as LogitMargin
     from .probes import Record as Record
@@ -113,6 +114,7 @@ _HOME = {
     "Measurement": "measurement",
     "Accuracy": "probes",
     "AttentionEntropy": "probes",
+    "DeadNeurons": "probes",
     "GaussianEntropy": "probes",
     "LogitMargin": "probes",
     "Record": "probes",

@@ -37,6 +37,7 @@ PUBLIC = {
     "LogitMargin",
     "Accuracy",
     "GaussianEntropy",
+    "DeadNeurons",
     "compare",
     "HeadScale",
     "AttentionScale",

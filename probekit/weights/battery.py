@@ -10,12 +10,10 @@ For a model of the same shape that knows nothing, run it on ``pk.random_twin(mod
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import torch
-from torch import nn
 
 from ..errors import ProbekitError
 from .attention_tables import layer_tables, qk_tables
@@ -27,9 +25,6 @@ from .tables import (
     position_bias_table,
     spectra_and_sparsity,
 )
-
-if TYPE_CHECKING:
-    from transformers import PretrainedConfig
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +83,7 @@ class WeightBattery:
 
 
 def weight_battery(
-    source: "WeightSource | nn.Module | PretrainedConfig | str | Path",
+    source: Any,
     *,
     heads: int | None = None,
     dtype: torch.dtype = torch.float32,

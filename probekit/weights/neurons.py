@@ -2,7 +2,7 @@
 
 The importance of a neuron is the product of the norms of its weights in and out. That of a random
 MLP varies by 1 / sqrt(d_model) only, so that no neuron is "dead" at initialisation: "0 dead" is the
-null, not a finding. What a neuron does on text is measured at ``mlp_post``.
+null, not a finding. What a neuron does on text is measured by :class:`probekit.probes.DeadNeurons`.
 
 Source: the terrain write-up, sections 4 to 6; its critique, section B10.
 """

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +20,6 @@ from torch import Tensor, nn
 from ..checks import check_sizes
 from ..errors import ProbekitError
 from .names import LAYER_TYPES, Place, check_complete, place
-
-if TYPE_CHECKING:
-    from transformers import PretrainedConfig
 
 _HEADS = ("num_attention_heads", "num_heads", "n_head", "n_heads")
 _LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
@@ -87,9 +84,7 @@ class WeightSource:
         return f"WeightSource({self.name!r}, {matrices} matrices, stacks {self.stacks})"
 
 
-def read_weights(
-    source: "nn.Module | PretrainedConfig | str | Path", *, heads: int | None = None, seed: int = 0
-) -> WeightSource:
+def read_weights(source: Any, *, heads: int | None = None, seed: int = 0) -> WeightSource:
     """The weights of a model, of a random model of a config, or of a folder.
 
     Args:

@@ -188,6 +188,6 @@ def test_refusals(tmp_path):
     with pytest.raises(ProbekitError, match=r" has no safetensors files; give a folder that"):
         read_weights(tmp_path)
     with pytest.raises(ProbekitError, match=r"^source is a model, .*, not int$"):
-        read_weights(3)  # type: ignore[arg-type]
+        read_weights(3)
     with pytest.raises(ProbekitError, match=r"^heads must be a whole number from 1, not 0$"):
         read_weights(Path("x"), heads=0)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pandas as pd
 import torch
@@ -65,7 +66,7 @@ class _Part:
         return None if entry is None else entry.read()
 
 
-def _circuit_rows(part: _Part, heads: int) -> list[dict[str, float]]:
+def _circuit_rows(part: _Part, heads: int) -> list[dict[str, Any]]:
     W_q, W_k = part.weight("q").double(), part.weight("k").double()
     d_head = len(W_q) // heads
     groups = {"q": heads, "k": max(1, len(W_k) // d_head)}
@@ -83,7 +84,7 @@ def _circuit_rows(part: _Part, heads: int) -> list[dict[str, float]]:
     null = circuit_null(W_q.shape[1], d_head)
     rows = []
     for head in range(heads):
-        row: dict[str, float] = {"head": head, "key_head": head * groups["k"] // heads}
+        row: dict[str, Any] = {"head": head, "key_head": head * groups["k"] // heads}
         for name in _NUMBERS:
             meaningless = part.attn and name in ("score", "positive_energy")
             row[name] = math.nan if meaningless else float(getattr(whole, name)[head])
@@ -99,9 +100,9 @@ def _circuit_rows(part: _Part, heads: int) -> list[dict[str, float]]:
     return rows
 
 
-def _published_row(W_q: Tensor, W_k: Tensor) -> dict[str, float]:
+def _published_row(W_q: Tensor, W_k: Tensor) -> dict[str, Any]:
     found, null = published_qk(W_q, W_k), published_qk_null(*W_q.shape)
-    row: dict[str, float] = {"inner": found.inner}
+    row: dict[str, Any] = {"inner": found.inner}
     for name in ("stable_rank", "participation", "symmetry_deviation", "positive_fraction"):
         row[name] = getattr(found, name)
         row[f"{name}_null"] = getattr(null, name)

@@ -94,8 +94,8 @@ def weight_battery(
     Args:
         source: see :func:`probekit.weights.read_weights`.
         heads: query heads of every stack, where no config says.
-        dtype: least precision of spectra and published products. Condition numbers are right to
-            1e-7 of themselves squared in float32; take float64 for those of small models.
+        dtype: least precision of spectra and published products. In float32 a condition number k is
+            right to about k / 1e7, relatively, and the rest to 1e-6; float64 takes twice as long.
         progress: whether to show a bar for each pass.
 
     Raises:

@@ -154,8 +154,10 @@ def _stored(folder: Path) -> dict[str, tuple[int, Callable[[], Tensor]]]:
     for file in files:
         with safe_open(file, "pt") as opened:
             for name in opened.keys():  # noqa: SIM118 (no mapping)
-                ndim = len(opened.get_slice(name).get_shape())
-                tensors[name] = (ndim, lambda file=file, name=name: _load(file, name))
+                header = opened.get_slice(name)
+                if "F" in header.get_dtype():  # not the position ids that some files hold
+                    ndim = len(header.get_shape())
+                    tensors[name] = (ndim, lambda file=file, name=name: _load(file, name))
     return tensors
 
 
@@ -198,15 +200,22 @@ def _assembled(
         stack = names.get(where.stack, where.stack)
         plain = Entry(each, where.type, stack, where.layer, where.kind, where.rest, ndim, load)
         entries += _split(plain, config, facts.get(stack, config))
-    entries.sort(key=lambda e: -1 if e.layer is None else e.layer)
+    entries.sort(key=_order)
     depths = {s: depth for s in stacks if (depth := _depth(facts[s], s)) is not None}
     mixed = {s: kinds for s in stacks if (kinds := facts[s].get("layer_types"))}
     attention = {s: k.count("full_attention") for s, k in mixed.items() if "linear_attention" in k}
     places = [Place(e.type, e.stack, e.layer, e.kind, e.rest) for e in entries]
     check_complete(places, depths, attention)
     bert = any(e.rest == "attention.output.LayerNorm" for e in entries)
-    far = int(config.get("relative_attention_max_distance", 128))
+    far = config.get("relative_attention_max_distance") or 128
     return WeightSource(name, tuple(entries), known, bert or bool(config.get("post_norm")), far)
+
+
+def _order(entry: Entry) -> tuple[int, int, str]:
+    """By layer, type and name: files and modules keep their own orders."""
+    layer = -1 if entry.layer is None else entry.layer
+    known = LAYER_TYPES.index(entry.type) if entry.type in LAYER_TYPES else len(LAYER_TYPES)
+    return layer, known, entry.name
 
 
 def _stack_names(places: list[Place]) -> dict[str, str]:

@@ -179,17 +179,17 @@ def at_least(matrix: Tensor, dtype: torch.dtype) -> Tensor:
     return matrix.to(torch.promote_types(matrix.dtype, dtype))
 
 
-def beside(stats: Any, null: Any) -> dict[str, float]:
+def beside(stats: Any, null: Any) -> dict[str, Any]:
     """The fields of a result, each followed by that of its null as ``x_null``."""
-    columns: dict[str, float] = {}
+    columns: dict[str, Any] = {}
     for field in dataclasses.fields(stats):
         columns[field.name] = getattr(stats, field.name)
         columns[f"{field.name}_null"] = getattr(null, field.name)
     return columns
 
 
-def _sparsity_columns(small: Magnitudes) -> dict[str, float]:
-    columns: dict[str, float] = {"number": small.number, "rms": small.rms}
+def _sparsity_columns(small: Magnitudes) -> dict[str, Any]:
+    columns: dict[str, Any] = {"number": small.number, "rms": small.rms}
     for threshold, share, null in zip(
         small.thresholds, small.shares, small.shares_null, strict=True
     ):
@@ -200,6 +200,6 @@ def _sparsity_columns(small: Magnitudes) -> dict[str, float]:
     return columns | {f"{name}_null_sd": error for name, error in errors.items()}
 
 
-def _counts(name: str, count: int, number: int) -> dict[str, float]:
+def _counts(name: str, count: int, number: int) -> dict[str, Any]:
     low, high = wilson(count, number)
     return {name: count, f"{name}_null": 0, f"{name}_share_low": low, f"{name}_share_high": high}

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from . import lexicon as lexicon
     from . import modulators as modulators
     from . import training as training
+    from . import weights as weights
     from .attachment import Attachment as Attachment
     from .attachment import attach as attach
     from .branches import Branch as Branch
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from .probes import VDI as VDI
     from .probes import Accuracy as Accuracy
     from .probes import AttentionEntropy as AttentionEntropy
+    from .probes import DeadNeurons as DeadNeurons
     from .probes import GaussianEntropy as GaussianEntropy
     from .probes import LogitMargin as LogitMargin
     from .probes import Record as Record
@@ -70,7 +72,7 @@ if TYPE_CHECKING:
     from .verification import verify as verify
 
 # Names are imported when first used: `probekit ls` must not wait seconds for torch.
-_NAMESPACES = ("dynamics", "entropy", "geometry", "lexicon", "modulators", "training")
+_NAMESPACES = ("dynamics", "entropy", "geometry", "lexicon", "modulators", "training", "weights")
 _HOME = {
     "attach": "attachment",
     "Attachment": "attachment",
@@ -113,6 +115,7 @@ _HOME = {
     "Measurement": "measurement",
     "Accuracy": "probes",
     "AttentionEntropy": "probes",
+    "DeadNeurons": "probes",
     "GaussianEntropy": "probes",
     "LogitMargin": "probes",
     "Record": "probes",

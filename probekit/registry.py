@@ -29,6 +29,7 @@ from .probes import (
     VDI,
     Accuracy,
     AttentionEntropy,
+    DeadNeurons,
     GaussianEntropy,
     LogitMargin,
     Record,
@@ -44,6 +45,7 @@ GROUPS: dict[str, tuple[type, ...]] = {
         LogitMargin,
         Accuracy,
         GaussianEntropy,
+        DeadNeurons,
     ),
     "probekit.interventions": (
         HeadScale,

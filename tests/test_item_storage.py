@@ -30,6 +30,7 @@ CASES: dict[str, list[Any]] = {
     "AttentionEntropy": [pk.AttentionEntropy((-1,), name="nats")],
     "ResidualStats": [pk.ResidualStats("0.z:1", (0, -1)), pk.ResidualStats(name="x")],
     "GaussianEntropy": [pk.GaussianEntropy("resid_pre", iterations="all")],
+    "DeadNeurons": [pk.DeadNeurons("0.mlp_post", (0, -1))],
     "Accuracy": [pk.Accuracy(torch.tensor([[1, -100]])), pk.Accuracy(double, (-2,))],
     "LogitMargin": [pk.LogitMargin("same"), pk.LogitMargin(double)],
     "Record": [pk.Record(pk.Site("z", slice(0, 2), 1), differentiable=True)],
@@ -142,6 +143,7 @@ plain_items = st.one_of(
     made(pk.Record, site=st.sampled_from(["z", "0:2.z"]), **observed),
     made(pk.ResidualStats, **vectors),
     made(pk.GaussianEntropy, **vectors),
+    made(pk.DeadNeurons, **vectors),
     made(pk.Accuracy, targets=targets, positions=queries, **observed),
     made(pk.LogitMargin, targets=targets, positions=queries, **observed),
 )

@@ -37,6 +37,7 @@ PUBLIC = {
     "LogitMargin",
     "Accuracy",
     "GaussianEntropy",
+    "DeadNeurons",
     "compare",
     "HeadScale",
     "AttentionScale",
@@ -73,6 +74,7 @@ PUBLIC = {
     "lexicon",
     "modulators",
     "training",
+    "weights",
 }
 
 

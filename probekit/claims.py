@@ -73,11 +73,12 @@ def decide(claim: Claim, results: Any) -> dict[str, Any]:
     Raises:
         RunError: the claim's `measure` returned no value at all.
     """
+    controls: list[float] = []
     try:
-        values = [float(value) for value in claim.measure(results)]
         controls = [float(value) for value in claim.null(results) or ()]
+        values = [float(value) for value in claim.measure(results)]
     except Blocked as blocked:
-        return _row(claim, [], [], "blocked", str(blocked))
+        return _row(claim, [], controls, "blocked", str(blocked))
     if not values:
         raise RunError(f"claim {claim.id} measured nothing: `measure` gives one value per seed")
     return _row(claim, values, controls, _verdict(claim, values, controls))

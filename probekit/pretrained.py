@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import CardError
+from .hooked.cards import read_card
 from .hooked.load import load
 from .hooked.model import HookedModel
 from .typed_inputs import TypedInputs
@@ -34,6 +35,30 @@ def pretrained(entry: str) -> HookedModel:
         if bundled is None:
             raise
         return load(name, checkpoint=bundled)
+
+
+def checkpoint_folder(entry: str) -> Path:
+    """The folder of the shards of ``name`` or ``name=folder``; the hub's cache, not the hub.
+
+    Raises:
+        CardError: unknown card, or shards that are not to be had.
+    """
+    name, _, given = entry.partition("=")
+    card = read_card(name)
+    folder = Path(given) if given else _cached(card.id or "") or _bundled(name)
+    if folder is None or not any(folder.glob("*.safetensors")):
+        raise CardError(
+            f"the shards of {name!r} are not in {folder or 'the hub cache'}; give a folder of "
+            f"safetensors files as {name}=FOLDER, or fill the cache where there is a network"
+        )
+    return folder
+
+
+def _cached(id: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(id, "config.json")
+    return Path(found).parent if isinstance(found, str) else None
 
 
 def tokenizer_of(model: HookedModel) -> Any:

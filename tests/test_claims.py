@@ -89,6 +89,12 @@ def test_blocked_says_what_is_missing(part):
     assert (row["measured"], row["interval"], row["null"], row["n"]) == (None, None, None, 0)
 
 
+def test_what_blocks_the_measure_leaves_its_control():
+    row = decide(claim(measure=block, null=lambda results: [0.5, 0.6]), [0.612])
+    assert (row["verdict"], row["measured"]) == ("blocked", None)
+    assert row["null"] == pytest.approx(0.55)
+
+
 def test_no_value_at_all_is_a_mistake_and_no_verdict():
     with pytest.raises(RunError) as caught:
         decide(claim(), [])

@@ -20,6 +20,7 @@ from ..geometry.volumes import simplex_volumes, volume_stats
 from ..lexicon import (
     alignment,
     all_pairs_bootstrap,
+    cosine_table,
     path_similarity,
     published_chains,
     sample_pairs,
@@ -81,7 +82,7 @@ def _of(
     sample: PairSample,
     simplices: Int[Tensor, "simplex five"],
 ) -> dict[str, float]:
-    cosines = cosine_similarity(x[sample.chosen[sample.first]], x[sample.chosen[sample.second]])
+    cosines = sample.of(cosine_table(x, sample))
     whole, steps = alignment(similarity, cosines), similarity_gradient(similarity, cosines)
     volumes = volume_stats(simplex_volumes(x, simplices))
     return {

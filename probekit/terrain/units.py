@@ -32,20 +32,26 @@ def unit_folder(run_dir: Path, entry: str, kind: str) -> RunDir:
 
 
 def read_or_missing(
-    entry: str, kind: str, run_dir: Path, readings: Callable[[HookedModel, Any], Readings]
+    entry: str,
+    kind: str,
+    run_dir: Path,
+    readings: Callable[[HookedModel, Any], Readings],
+    *,
+    text: bool = True,
 ) -> None:
     """Write what ``readings`` finds in a model, or why its weights are not to be had; once.
 
     Args:
         kind: "twin SEED" takes a random twin, anything else the pretrained model.
         readings: from the model and its tokenizer.
+        text: whether a model without a tokenizer is missing; if not, ``readings`` gets None.
     """
     run = unit_folder(run_dir, entry, kind)
     if (run.path / "readings.json").exists():
         return
     try:
         model = pretrained(entry)
-        tokenizer = tokenizer_of(model)
+        tokenizer = _tokenizer(model, text)
     except CardError as error:
         run.write_json("readings.json", {"missing": str(error)})
         return
@@ -54,6 +60,15 @@ def read_or_missing(
         "readings.json",
         readings(random_twin(model, int(seed)) if name == TWIN else model, tokenizer),
     )
+
+
+def _tokenizer(model: HookedModel, needed: bool) -> Any:
+    try:
+        return tokenizer_of(model)
+    except CardError:
+        if needed:
+            raise
+        return None
 
 
 def collect_kinds(units: Sequence[tuple[str, str]], run_dir: Path) -> dict[str, Any]:

@@ -165,6 +165,13 @@ def test_berts_norms_follow_what_they_scale():
     assert names[1, "attention"] == "encoder.layer.0.output.LayerNorm.weight"
 
 
+def test_a_t5_decoder_has_a_norm_before_each_of_three():
+    norms = input_norms(read_weights(T5ForConditionalGeneration(families.tiny_t5())), "decoder")
+    stem = "decoder.block.1.layer"
+    for at, role in enumerate(("attention", "cross", "mlp")):
+        assert norms[1, role].gamma.name == f"{stem}.{at}.layer_norm.weight"
+
+
 def test_shards_with_an_index(tmp_path):
     model: Any = BertModel(families.tiny_bert())
     model.save_pretrained(tmp_path, max_shard_size="20KB")

@@ -86,7 +86,7 @@ def weight_battery(
     source: Any,
     *,
     heads: int | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
     progress: bool = True,
 ) -> WeightBattery:
     """Run the battery over a model, a Hugging Face config, or a folder of safetensors files.
@@ -94,14 +94,15 @@ def weight_battery(
     Args:
         source: see :func:`probekit.weights.read_weights`.
         heads: query heads of every stack, where no config says.
-        dtype: least precision of spectra and published products. In float32 a condition number k is
-            right to about k / 1e7, relatively, and the rest to 1e-6; float64 takes twice as long.
+        dtype: least precision of spectra and published products; None is float64 for matrices with
+            a side of up to 512, and float32 beyond. In float32 a condition number k is right to
+            about k / 1e7, relatively, and the rest to 1e-6; float64 takes twice as long.
         progress: whether to show a bar for each pass.
 
     Raises:
         ProbekitError: as :func:`probekit.weights.read_weights`, or a dtype of less than float32.
     """
-    if dtype not in (torch.float32, torch.float64):
+    if dtype not in (None, torch.float32, torch.float64):
         raise ProbekitError(f"dtype must be torch.float32 or torch.float64, not {dtype}")
     if not isinstance(source, WeightSource):
         source = read_weights(source, heads=heads)

@@ -130,9 +130,8 @@ def _of_module(module: nn.Module, heads: int | None) -> WeightSource:
     tensors = {
         n: (t.ndim, lambda t=t: t.detach()) for n, t in named.items() if t.is_floating_point()
     }
-    facts = {} if config is None else vars(config)
-    if hasattr(config, "to_dict"):
-        facts = config.to_dict()
+    plain = getattr(config, "to_dict", None)
+    facts = plain() if plain else {} if config is None else vars(config)
     return _assembled(type(inner or module).__name__, tensors, facts, heads)
 
 

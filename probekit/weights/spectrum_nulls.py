@@ -100,7 +100,7 @@ def _angle(y: float, value: float) -> float:
 
 def _amplitude_share(y: float, wanted: float) -> float:
     angle = brentq(lambda t: _integral(y, math.sqrt, t) - wanted, 0, math.pi)
-    return _integral(y, lambda _: 1.0, angle)
+    return _integral(y, lambda _: 1.0, float(angle))  # type: ignore[arg-type]
 
 
 def _condition(m: int, n: int) -> tuple[float, float, float]:

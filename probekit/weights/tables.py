@@ -23,13 +23,15 @@ from .sparsity import GAUSSIAN, Magnitudes, gaussian_error
 from .spectra import SpectrumStats, spectrum_row
 from .spectrum_nulls import spectrum_null
 
+_SMALL = 512  # smaller side of matrices whose decomposition takes no time worth sparing
+
 Item = TypeVar("Item")
 #: Wraps what is iterated over, such as in a progress bar, with a word for what it is.
 Progress = Callable[[list[Item], str], Iterable[Item]]
 
 
 def spectra_and_sparsity(
-    source: WeightSource, dtype: torch.dtype, progress: Progress[Entry]
+    source: WeightSource, dtype: torch.dtype | None, progress: Progress[Entry]
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Spectra (of the layers' matrices), sparsity (of all), and sparsity pooled by type.
 
@@ -38,13 +40,14 @@ def spectra_and_sparsity(
     spectra, sparsity = [], []
     pooled: dict[tuple[str, str], Magnitudes] = {}
     for entry in progress([e for e in source.entries if e.is_matrix], "spectra"):
-        matrix = at_least(entry.read(), dtype)
+        stored = entry.read()
         where = {"type": entry.type, "stack": entry.stack, "layer": entry.layer}
-        small = Magnitudes.of(matrix)
+        small = Magnitudes.of(stored)
         sparsity.append(where | _sparsity_columns(small))
         for key in {(entry.type, entry.stack), (entry.type, "all"), ("all", "all")}:
             pooled[key] = pooled[key] + small if key in pooled else small
         if entry.type in LAYER_TYPES:
+            matrix = precise(stored, dtype)
             row = spectrum_row(torch.linalg.svdvals(matrix))
             shape = {"rows": len(matrix), "cols": matrix.shape[1]}
             spectra.append(where | shape | beside(row, spectrum_null(*matrix.shape).value))
@@ -101,14 +104,13 @@ def neuron_tables(
                 "weak_folded": math.nan if folded is None else folded.n_weak,
             }
         )
-    frame = pd.DataFrame(rows)
-    pooled = [
-        {"stack": stack, "neurons": int(group["neurons"].sum())}
-        | _counts("dead", int(group["dead"].sum()), int(group["neurons"].sum()))
-        | _counts("weak", int(group["weak"].sum()), int(group["neurons"].sum()))
-        for stack, group in (frame.groupby("stack", sort=False) if rows else ())
-    ]
-    return frame, pd.DataFrame(pooled)
+    pooled = []
+    for stack in dict.fromkeys(row["stack"] for row in rows):
+        own = [row for row in rows if row["stack"] == stack]
+        neurons, dead, weak = (sum(row[k] for row in own) for k in ("neurons", "dead", "weak"))
+        counts = _counts("dead", dead, neurons) | _counts("weak", weak, neurons)
+        pooled.append({"stack": stack, "neurons": neurons} | counts)
+    return pd.DataFrame(rows), pd.DataFrame(pooled)
 
 
 def norm_table(source: WeightSource) -> pd.DataFrame:
@@ -177,6 +179,12 @@ def _bias_rows(entry: Entry, max_distance: int, length: int = 128) -> list[dict[
 def at_least(matrix: Tensor, dtype: torch.dtype) -> Tensor:
     """``matrix`` in its own precision, or in ``dtype`` where that is more."""
     return matrix.to(torch.promote_types(matrix.dtype, dtype))
+
+
+def precise(matrix: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """``matrix`` in ``dtype`` at least; None is float64 up to a smaller side of 512, or float32."""
+    small = min(matrix.shape) <= _SMALL
+    return at_least(matrix, dtype or (torch.float64 if small else torch.float32))
 
 
 def beside(stats: Any, null: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The battery on the real MiniLM against plain NumPy, and on small models of other families."""
 
 import math
+from typing import Any
 
 import families
 import numpy as np
@@ -32,7 +33,7 @@ RENAMED = {
 
 @pytest.fixture(scope="module")
 def battery(minilm_folder) -> WeightBattery:
-    return weight_battery(minilm_folder, dtype=torch.float64, progress=False)
+    return weight_battery(minilm_folder, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -155,13 +156,13 @@ def test_norms(battery, arrays):
 
 
 def test_a_hooked_model_reads_as_its_folder(battery, minilm):
-    hooked = weight_battery(minilm, dtype=torch.float64, progress=False)
+    hooked = weight_battery(minilm, progress=False)
     for name, table in battery.tables.items():
         pd.testing.assert_frame_equal(hooked.tables[name], table, obj=name)
 
 
 def test_t5_with_its_position_biases_and_cross_attention():
-    model = T5ForConditionalGeneration(families.tiny_t5())
+    model: Any = T5ForConditionalGeneration(families.tiny_t5())
     found = weight_battery(model, progress=False)
     assert set(found.qk["attention"]) == {"self", "cross"}
     cross = found.qk[found.qk["attention"] == "cross"]
@@ -180,7 +181,7 @@ def test_t5_with_its_position_biases_and_cross_attention():
 
 def test_a_planted_bias_is_classified():
     """The table of a model whose decoder heads attend ever less with distance."""
-    model = T5ForConditionalGeneration(families.tiny_t5())
+    model: Any = T5ForConditionalGeneration(families.tiny_t5())
     bias = model.decoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight
     with torch.no_grad():
         bias.copy_(-torch.arange(32.0)[:, None].expand(32, 4))
@@ -193,8 +194,13 @@ def test_a_planted_bias_is_classified():
 def test_towers_and_grouped_heads():
     towers = weight_battery(CLIPModel(families.tiny_clip()), progress=False)
     assert towers.qk.groupby("stack")["head"].nunique().to_dict() == {"text": 4, "vision": 2}
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64, "vocab_size": 50}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+    sizes: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "intermediate_size": 64,
+        "vocab_size": 50,
+    }
+    heads: dict[str, Any] = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
     grouped = weight_battery(Qwen3ForCausalLM(Qwen3Config(**sizes, **heads)), progress=False)
     assert grouped.qk["key_head"].tolist() == [0, 0, 1, 1] * 2
     assert not len(grouped.published_qk) and "heads share keys" in grouped.notes[0]
@@ -218,6 +224,14 @@ def test_unknown_heads_and_display(tmp_path):
     assert repr(found).startswith(f"WeightBattery('{tmp_path.name}': rows of spectra 12, ")
     assert "pass heads=" in repr(found) and "spectra (12)" in found._repr_html_()
     assert len(weight_battery(tmp_path, heads=4, progress=False).qk) == 8
+
+
+def test_precision_by_size_and_by_wish():
+    small = BertModel(families.tiny_bert())
+    exact = weight_battery(small, progress=False).spectra["condition"]
+    same = weight_battery(small, dtype=torch.float64, progress=False).spectra["condition"]
+    rough = weight_battery(small, dtype=torch.float32, progress=False).spectra["condition"]
+    assert exact.equals(same) and not exact.equals(rough)
 
 
 def test_a_low_precision_is_refused():

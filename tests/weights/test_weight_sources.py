@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import families
 import pytest
@@ -27,7 +28,7 @@ from probekit.errors import ProbekitError
 from probekit.weights import WeightSource, read_weights
 from probekit.weights.input_norms import input_norms
 
-QWEN = {
+QWEN: dict[str, Any] = {
     "hidden_size": 32,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
@@ -38,12 +39,12 @@ QWEN = {
 
 
 def gated_t5() -> PreTrainedModel:
-    sizes = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+    sizes: dict[str, Any] = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
     return T5ForConditionalGeneration(families.tiny_t5(**sizes))
 
 
 def qwen3_5() -> PreTrainedModel:
-    linear = {"linear_num_value_heads": 2, "linear_num_key_heads": 2}
+    linear: dict[str, Any] = {"linear_num_value_heads": 2, "linear_num_key_heads": 2}
     return Qwen3_5ForCausalLM(Qwen3_5TextConfig(num_hidden_layers=4, **linear, **QWEN))
 
 
@@ -121,7 +122,7 @@ def test_open_clips_fused_projection(tmp_path):
     source = read_weights(tmp_path)
     assert source.heads == {"vision": 3, "text": 6}
     x = torch.randn(5, d)
-    q, k, v = nn.functional._in_projection_packed(
+    q, k, v = nn.functional._in_projection_packed(  # type: ignore[attr-defined]
         x, x, x, torch_attention.in_proj_weight, torch_attention.in_proj_bias
     )
     for type, expected in (("q", q), ("k", k), ("v", v)):
@@ -131,7 +132,7 @@ def test_open_clips_fused_projection(tmp_path):
 
 
 def test_gpt2s_transposed_projection():
-    model = GPT2LMHeadModel(families.tiny_gpt2())
+    model: Any = GPT2LMHeadModel(families.tiny_gpt2())
     source, x = read_weights(model), torch.randn(5, 32)
     block = model.transformer.h[1]
     expected = block.attn.c_attn(x).split(32, dim=-1)
@@ -164,8 +165,15 @@ def test_berts_norms_follow_what_they_scale():
     assert names[1, "attention"] == "encoder.layer.0.output.LayerNorm.weight"
 
 
+def test_a_t5_decoder_has_a_norm_before_each_of_three():
+    norms = input_norms(read_weights(T5ForConditionalGeneration(families.tiny_t5())), "decoder")
+    stem = "decoder.block.1.layer"
+    for at, role in enumerate(("attention", "cross", "mlp")):
+        assert norms[1, role].gamma.name == f"{stem}.{at}.layer_norm.weight"
+
+
 def test_shards_with_an_index(tmp_path):
-    model = BertModel(families.tiny_bert())
+    model: Any = BertModel(families.tiny_bert())
     model.save_pretrained(tmp_path, max_shard_size="20KB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 2
     source = read_weights(tmp_path)

@@ -13,7 +13,7 @@ Measured, quick: the claims are blocked here. Random weights have 50.0 % positiv
 cross-attention (deviation .06 %), all queries below 0.1 at T5's own initialisation, no dead neuron,
 and cosines across layers of chance.
 
-Time on two cores: quick 1 minute; the published shards 5 hours (estimated from 70 s a 4096 x 4096 SVD).
+Time on two cores: quick 1 minute; the published shards 5 hours (estimated).
 
 Source: "Geometric Terrain Analysis", section 6 (T5-v1.1-XXL).
 """

@@ -10,9 +10,13 @@ had, a model's own definitions are carried onto its static rows in the same way.
     probekit run cross-scale --preset paper                                  Qwen3.5, cached
     probekit run cross-scale --pairs "qwen3.5-4b=FOLDER>qwen3.5-0.8b=FOLDER"
 
-EXPECTED
+Measured, quick (MiniLM, encodings of 14,484 definitions onto the words' static rows): held-out rows
+have a cosine of .274, the mean row alone .109; centred .273, paired at random .002. Fitted rows
+have .336, of which .166 is the room that 10,000 rows leave. Cosines of pairs agree by r = .21 once
+mapped, .11 as they stand. A rotation without a scale leaves the residual eleven times the rows'
+variance. Of Qwen3.5, whose tables are not here, the claims are blocked.
 
-Time on two cores: quick TIME; paper 10 minutes (estimated).
+Time on two cores: quick 30 seconds to 3 minutes (encoding); paper 10 minutes (estimated).
 
 Source: "Geometric Terrain Analysis", section 13b.
 """

@@ -76,7 +76,7 @@ def decay_figure(own: Readings) -> Figure:
             axis.plot(chain["depths"], chain["means"], "o-", ms=4, color=color, label=name)
         axis.set_xlabel(label)
     axes[0].set_ylabel("mean cosine")
-    axes[0].legend(fontsize=8)
+    axes[1].legend(fontsize=8)
     figure.tight_layout()
     return figure
 

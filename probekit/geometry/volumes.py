@@ -22,7 +22,9 @@ from ..errors import ProbekitError
 from .simplex import simplex_volume
 
 CHUNK = 1024
-"""Simplices at once, so that what is computed of them stays in the processor's cache."""
+"""Simplices whose points are gathered at once: they stay in the processor's cache."""
+
+_DISTANCES = 16_384  # simplices at once where only distances are gathered
 
 LOST_DIGITS = 1e-9
 """Relative error of V^2 from which the shared Gram matrix is not used."""
@@ -130,7 +132,7 @@ def simplex_volumes(
     norms = gram.diagonal().clone()
     squared = (norms[:, None] + norms).sub_(gram, alpha=2)
     place = seen.cumsum(0) - 1
-    found = [_from_distances(squared, norms, chunk) for chunk in place[simplices].split(CHUNK)]
+    found = [_from_distances(squared, norms, chunk) for chunk in place[simplices].split(_DISTANCES)]
     volumes, sure = (torch.cat(parts) for parts in zip(*found, strict=True))
     volumes[~sure] = _from_edges(x, simplices[~sure])
     return volumes
@@ -142,16 +144,32 @@ def _from_edges(x: Tensor, simplices: Tensor) -> Tensor:
 
 
 def _from_distances(squared: Tensor, norms: Tensor, simplices: Tensor) -> tuple[Tensor, Tensor]:
-    """Volumes, and whether their digits are sure."""
+    """Volumes, and whether their digits are sure.
+
+    By Cholesky pivots of the edges' products, each entry a vector over simplices: small matrices
+    are too small for a batched decomposition.
+    """
     k = simplices.shape[1] - 1
-    places = simplices[:, :, None] * len(squared) + simplices[:, None, :]
-    between = squared.take(places)
-    products = (between[:, 1:, :1] + between[:, :1, 1:] - between[:, 1:, 1:]) / 2
-    log_det = torch.linalg.slogdet(products)
+    corners, flat = simplices.T.contiguous(), squared.view(-1)
+    between = {
+        (i, j): flat[corners[i] * len(squared) + corners[j]] for i in range(k + 1) for j in range(i)
+    }
+    products = {
+        (i, j): between[i, 0] if i == j else (between[i, 0] + between[j, 0] - between[i, j]) / 2
+        for i in range(1, k + 1)
+        for j in range(1, i + 1)
+    }
+    trace = torch.stack([products[i, i] for i in range(1, k + 1)]).sum(0)
+    log_det = torch.zeros_like(trace)
+    for pivot in range(1, k + 1):
+        log_det += products[pivot, pivot].log()  # NaN where rounding leaves it below 0
+        for i in range(pivot + 1, k + 1):
+            ratio = products[i, pivot] / products[pivot, pivot]
+            for j in range(pivot + 1, i + 1):
+                products[i, j] = products[i, j] - ratio * products[j, pivot]
     # |change of ln det| <= k |error| / smallest eigenvalue, which by the means of the others is at
     # least det / (trace / (k - 1))^(k - 1); rounding leaves some 10 eps of a norm squared.
-    trace = between[:, 0].sum(-1)
-    log_smallest = log_det.logabsdet - (k - 1) * (trace / max(k - 1, 1)).log()
-    error = 10 * k * torch.finfo(norms.dtype).eps * norms[simplices].amax(-1)
-    sure = (log_det.sign > 0) & (error < LOST_DIGITS * log_smallest.exp())
-    return (log_det.logabsdet / 2 - math.lgamma(k + 1)).exp(), sure
+    log_smallest = log_det - (k - 1) * (trace / max(k - 1, 1)).log()
+    error = 10 * k * torch.finfo(norms.dtype).eps * norms[corners].amax(0)
+    sure = error < LOST_DIGITS * log_smallest.exp()
+    return (log_det / 2 - math.lgamma(k + 1)).exp(), sure

@@ -21,7 +21,7 @@ from ..checks import check_sizes
 from ..errors import ProbekitError
 from .simplex import simplex_volume
 
-CHUNK = 1024
+CHUNK = 128
 """Simplices whose points are gathered at once: they stay in the processor's cache."""
 
 _DISTANCES = 16_384  # simplices at once where only distances are gathered
@@ -140,7 +140,8 @@ def simplex_volumes(
 
 def _from_edges(x: Tensor, simplices: Tensor) -> Tensor:
     chunks = simplices.split(CHUNK)
-    return torch.cat([simplex_volume(x[chunk].double()) for chunk in chunks])
+    points = (x.index_select(0, chunk.flatten()).view(*chunk.shape, x.shape[1]) for chunk in chunks)
+    return torch.cat([simplex_volume(each.double()) for each in points])
 
 
 def _from_distances(squared: Tensor, norms: Tensor, simplices: Tensor) -> tuple[Tensor, Tensor]:

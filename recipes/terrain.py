@@ -47,7 +47,7 @@ from probekit.terrain.units import PRETRAINED, collect_kinds, known, read_or_mis
 NAME = "terrain"
 WRITE_UP = "Geometric Terrain Analysis, embeddings and layers"
 CORRECTED = "the same, corrected"
-CONSTANTS = (0.0, 0.19471, 0.29514, 0.5)
+CONSTANTS = (0.0, 0.19471, 0.25, 0.29514, 0.5)  # .25 for comparison
 CATEGORIES = {
     "animals": "cat dog bird fish horse mouse bear wolf deer fox lion tiger snake whale frog "
     "rabbit monkey elephant",
@@ -247,8 +247,8 @@ CLAIMS = [
         (1.1, 1e3),
         0.0,
         reading("cosines", "constants", "0.29514", "density ratio"),
-        reading("cosines", "constants", "0.19471", "density ratio"),
-        "at .19471, the other one",
+        reading("cosines", "constants", "0.25", "density ratio"),
+        "at .25, which nobody named",
     ),
     Claim(
         "003-06",

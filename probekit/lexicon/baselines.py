@@ -83,13 +83,17 @@ def encode_texts(
         max_length: tokens a text is cut to.
 
     Raises:
-        ProbekitError: sizes that are no whole numbers from 1, or no texts.
+        ProbekitError: sizes that are no whole numbers from 1, no texts, or no padding token.
     """
     check_sizes(batch=batch, max_length=max_length)
     if not texts:
         raise ProbekitError("encode_texts needs a text at least")
     config: Any = model.config
-    encoder: Any = model.get_encoder() if config.is_encoder_decoder else model  # type: ignore[operator]
+    encoder: Any = getattr(model, "base_model", model)  # without a head
+    if config.is_encoder_decoder:
+        encoder = model.get_encoder()  # type: ignore[operator]
+    if getattr(tokenizer, "pad_token", "") is None:
+        raise ProbekitError("the tokenizer has no padding token; set tokenizer.pad_token")
     device = next(model.parameters()).device
     training = model.training
     model.eval()

@@ -66,9 +66,15 @@ def neurons_on_text(model: HookedModel, tokenizer: Any, windows: int) -> Reading
 
 
 def positive_fractions(readings: Readings, attention: str) -> list[float]:
-    """Share of positive eigenvalues of the published product, by layer."""
+    """Share of positive eigenvalues of the published product, by layer; none of grouped heads."""
     rows = table(readings, "published_qk", attention=attention)
     return rows["positive_fraction"].tolist() if len(rows) else []
+
+
+def mean_positive(readings: Readings) -> float:
+    """The mean of :func:`positive_fractions` over layers of self-attention; NaN without any."""
+    found = positive_fractions(readings, "self")
+    return sum(found) / len(found) if found else math.nan
 
 
 def pooled(readings: Readings, name: str, type: str, column: str) -> float:
@@ -86,11 +92,14 @@ def spectral(readings: Readings, type: str, statistic: str, column: str) -> floa
 
 
 def scores_beyond(readings: Readings, deviations: float) -> float:
-    """The share of heads whose gauge-invariant score lies beyond so many deviations of chance."""
+    """The share of heads whose gauge-invariant score lies beyond so many deviations of chance.
+
+    Heads of cross-attention have no score. NaN where there are no others.
+    """
     rows = table(readings, "qk")
     if not len(rows):
         return math.nan
-    z = (rows["score"] - rows["score_null"]).abs() / rows["score_null_sd"]
+    z = ((rows["score"] - rows["score_null"]).abs() / rows["score_null_sd"]).dropna()
     return float((z > deviations).mean())
 
 

@@ -48,6 +48,7 @@ from ..lexicon import (
     published_chains,
     sample_pairs,
     similarity_gradient,
+    synsets_of,
     token_bootstrap,
 )
 from .tokens import embedding_of
@@ -132,6 +133,7 @@ def alignment_readings(found: Definitions, seed: int = 42) -> Readings:
     own = cosine_similarity(found.static.double(), found.encoder.double())
     readings["pairs"] = {
         "matched": entries,
+        "first sense": _first_senses(found),
         "nouns": float(nouns.double().mean()),
         "nouns among high": float(nouns[similarity >= 0.25].double().mean()),
         "part-of-speech share": eta_squared(similarity, groups),
@@ -143,6 +145,14 @@ def alignment_readings(found: Definitions, seed: int = 42) -> Readings:
     readings["clusters"] = _clusters(found, seed)
     readings["scatter"] = _scatter(similarity, sample.of(tables["encoder"]), nouns)
     return readings
+
+
+def _first_senses(found: Definitions) -> float:
+    """The share of words that have the sense that WordNet puts first."""
+    matches = found.matches
+    first = (synsets_of(found.wordnet, lemma)[:1] for lemma in matches.lemmas)
+    pairs = zip(first, matches.synsets.tolist(), strict=True)
+    return sum(sense == [synset] for sense, synset in pairs) / len(matches)
 
 
 def _aligned(

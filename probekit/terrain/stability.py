@@ -58,9 +58,8 @@ def _one(
     simplices = torch.from_numpy(
         np.stack([rng.choice(entries, 5, replace=False) for _ in range(SIMPLICES)])
     )
-    drawn = [
-        chains[i] for i in rng.choice(len(chains), min(CHAINS, len(chains)), replace=False).tolist()
-    ]
+    some = rng.choice(len(chains), min(CHAINS, len(chains)), replace=False) if chains else []
+    drawn = [chains[i] for i in some]
     similarity = sample.of(path_similarity(found.wordnet, found.matches.synsets[sample.chosen]))
     row: dict[str, float] = {}
     for kind in KINDS:

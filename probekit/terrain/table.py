@@ -67,13 +67,14 @@ def table_readings(
         isotropic rows, or what two other readings predict. ``histograms`` holds bins for pictures.
 
     Raises:
-        ProbekitError: fewer than 5 rows or 4 dimensions, or a row of length 0 in the sample.
+        ProbekitError: fewer than 5 rows or 4 dimensions.
     """
     table = table.detach().double().cpu()
     rng = np.random.default_rng(seed)
     sample = table[_choice(rng, len(table), COSINE_ROWS)]
     simplices, points = _draws(rng, table)
     distances = table[_choice(rng, len(table), DISTANCE_ROWS)]
+    sample = sample[sample.norm(dim=-1) > 0]  # an untrained padding row has no direction
     cosines = pair_cosines(sample)
     eigenvalues = covariance_eigenvalues(table)
     volumes = simplex_volumes(table, simplices)
@@ -154,7 +155,6 @@ def _spectrum(eigenvalues: Tensor, rows: int) -> Readings:
         "top share": float(eigenvalues[0] / eigenvalues.sum()),
         "participation": float(ratio),
         "participation / dim": float(ratio) / dim,
-        "debiased / dim": float(debiased_participation(ratio, rows)) / dim,
         "dims": dims_for_variance(eigenvalues, FRACTIONS).tolist(),
         "null": {
             "participation / dim": participation_null(dim, rows) / dim,

@@ -125,9 +125,10 @@ def categories_of(
 def specials_of(table: Table, tokenizer: Any) -> Readings:
     """Norms and mean cosine of special tokens; ``z`` counts deviations of as many random rows."""
     names = list(tokenizer.all_special_tokens)
-    kept = [name for name in names if not name.startswith("<extra_id_")]
-    kept += sorted(name for name in names if name.startswith("<extra_id_"))[:SPECIALS]
+    sentinels = {f"<extra_id_{number}>" for number in range(SPECIALS)}
+    kept = [name for name in names if name in sentinels or not name.startswith("<extra_id_")]
     ids = torch.tensor(sorted({int(tokenizer.convert_tokens_to_ids(name)) for name in kept}))
+    ids = ids[ids < len(table)]
     ids = ids[table[ids].norm(dim=-1) > 0]
     found = {
         "tokens": tokenizer.convert_ids_to_tokens(ids.tolist()),
@@ -196,14 +197,14 @@ def stacks_of(model: HookedModel, tokenizer: Any, prompt: str, answer: str) -> R
     """Cosines of encoder and decoder at the embedding, half way and at the end; empty without both.
 
     ``published`` pairs the first positions of a prompt with those of another text, which are other
-    tokens even at the embedding. ``identical ids`` gives both stacks the prompt, ``random pairs``
-    its positions in another order.
+    tokens even at the embedding, and ends after the final norms. ``identical ids`` gives both
+    stacks the prompt, ``random pairs`` its positions in another order; they end before the norms.
     """
     if "decoder.0.resid_pre" not in set(list_sites(model)["site"]):
         return {}
     ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
     other = tokenizer(answer, return_tensors="pt")["input_ids"]
-    encoder, _ = hidden_states(model, ids, "encoder")
+    encoder, normed = hidden_states(model, ids, "encoder")
     half = [0, (len(encoder) - 1) // 2, len(encoder) - 1]
     order = torch.roll(torch.arange(ids.shape[1]), 1)
     found: Readings = {}
@@ -212,9 +213,12 @@ def stacks_of(model: HookedModel, tokenizer: Any, prompt: str, answer: str) -> R
         ("identical ids", ids, torch.arange(ids.shape[1])),
         ("random pairs", ids, order),
     ):
-        decoder, _ = hidden_states(model, ids, "decoder", decoder_input=given)
-        first = encoder[half][:, : len(places)]
-        found[name] = cosine_similarity(first, decoder[half][:, places]).mean(-1).tolist()
+        decoder, its_normed = hidden_states(model, ids, "decoder", decoder_input=given)
+        first, second = encoder[half], decoder[half]
+        if name == "published":
+            first[-1], second[-1] = normed, its_normed
+        first = first[:, : len(places)]
+        found[name] = cosine_similarity(first, second[:, places]).mean(-1).tolist()
     return found
 
 

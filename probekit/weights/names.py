@@ -29,8 +29,8 @@ _IN_LAYER = [
         ("q", "q|query|q_proj"),
         ("k", "k|key|k_proj"),
         ("v", "v|value|v_proj"),
-        ("qkv", "in_proj|c_attn"),
-        ("o", r"o|o_proj|out_proj|attention\.output\.dense|attn\.c_proj"),
+        ("qkv", "in_proj|c_attn|qkv"),
+        ("o", r"o|o_proj|out_proj|attention\.output\.dense|attn\.c_proj|attn\.proj"),
         ("mlp_gate", "gate_proj|wi_0|gate"),
         ("mlp_up", r"intermediate\.dense|fc1|c_fc|wi|wi_1|up_proj|fc_in|mlp\.in"),
         ("mlp_gate_up", "weights_in"),
@@ -84,8 +84,10 @@ def _within(rest: str) -> str:
         return "other"
     for kind, pattern in _IN_LAYER:
         if pattern.search(rest):
-            cross = "EncDecAttention" in rest and kind in "qkvo"
-            return f"cross_{kind}" if cross else kind
+            cross = "EncDecAttention" in rest
+            if cross and kind == "position_bias":  # old T5 checkpoints have one that nothing reads
+                return "other"
+            return f"cross_{kind}" if cross and kind in "qkvo" else kind
     return "norm" if _NORM.search(rest) else "other"
 
 
@@ -134,6 +136,8 @@ def check_complete(
     wrong = []
     for stack, counts in found.items():
         depth = depths.get(stack, max(seen[stack]) + 1)
+        if not {"q", "qkv"} & counts.keys():
+            wrong.append(f"{stack + ' ' if stack else ''}q: 0 of {depth}")
         for kind, number in counts.items():
             wanted = attention_layers.get(stack, depth) if kind in ATTENTION_TYPES else depth
             if number != wanted:

@@ -25,13 +25,13 @@ class Letters:
     """A tokenizer of few words, "▁" at their start, and of letters for everything else."""
 
     def __init__(self) -> None:
-        starts = ["<pad>", "</s>", "<extra_id_0>"]
+        starts = ["<pad>", "</s>", "<extra_id_0>", "<extra_id_10>"]
         digits = [f"▁{i}" for i in range(10)]
         letters = [chr(97 + i) for i in range(26)]
         filler = [f"▁{a}{b}" for a in "xyz" for b in "abcdefghijkl"]
         self.vocabulary = starts + digits + [f"▁{word}" for word in WORDS] + filler + letters
         self.all_special_tokens = starts
-        self.all_special_ids = [0, 1, 2]
+        self.all_special_ids = [0, 1, 2, 3]
 
     def __len__(self) -> int:
         return len(self.vocabulary)
@@ -72,8 +72,8 @@ def test_whole_words_start_a_word_and_are_letters(tokenizer) -> None:
 def test_digits_on_an_arc_are_in_order_and_are_found_by_their_ids(tokenizer) -> None:
     table = torch.randn(len(tokenizer), 12)
     angles = torch.arange(10) / 10
-    table[3:13] = 0
-    table[3:13, 0], table[3:13, 1] = angles.cos(), angles.sin()
+    table[4:14] = 0
+    table[4:14, 0], table[4:14, 1] = angles.cos(), angles.sin()
     found = digits_of(table, tokenizer)
     steps = [(j - i, math.cos((j - i) / 10)) for i in range(10) for j in range(i + 1, 10)]
     expected = torch.corrcoef(torch.tensor(steps).T)[0, 1]
@@ -99,6 +99,7 @@ def test_special_tokens_with_one_direction_stand_out(tokenizer) -> None:
     assert abs(specials_of(table, tokenizer)["z"]) < 3
     table[:3] = table[0] + 0.01 * torch.randn(3, 32)
     found = specials_of(table, tokenizer)
+    assert found["tokens"] == ["<pad>", "</s>", "<extra_id_0>"]  # of the sentinels the first five
     assert found["cosine"] == pytest.approx(1, abs=1e-2) and found["z"] > 5
     table[:2] = 0  # padding rows have no direction
     assert specials_of(table, tokenizer)["z"] is None
@@ -126,9 +127,17 @@ def test_hidden_states_are_what_hugging_face_returns(family) -> None:
 def test_both_stacks_start_from_the_same_embedding(family, tokenizer) -> None:
     family.model.eval()
     found = stacks_of(family.model, tokenizer, "red blue cat dog", "seven eight nine")
+    ids = tokenizer("red blue cat dog", return_tensors="pt")["input_ids"]
+    given = tokenizer("seven eight nine", return_tensors="pt")["input_ids"]
+    inner = family.model.original_model
+    with torch.no_grad():
+        answer = inner(input_ids=ids, decoder_input_ids=given, output_hidden_states=True)
+        ends = inner.encoder(input_ids=ids).last_hidden_state, answer.decoder_hidden_states[-1]
     assert found["identical ids"][0] == pytest.approx(1, abs=1e-5)
     assert found["published"][0] < 0.9 and found["random pairs"][0] < 0.9
     assert len(found["published"]) == 3
+    cosines = torch.nn.functional.cosine_similarity(ends[0][0, :4], ends[1][0, :4], dim=-1)
+    assert found["published"][-1] == pytest.approx(float(cosines.mean()), abs=1e-4)
 
 
 @pytest.mark.parametrize("family", ["bert encoder"], indirect=True)

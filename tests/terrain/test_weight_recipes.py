@@ -1,5 +1,6 @@
 """The recipes on weights end to end: the real MiniLM, and a small random T5 in shards."""
 
+import math
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from probekit import recipes
 from probekit.errors import CardError
 from probekit.pretrained import checkpoint_folder
+from probekit.terrain.batteries import mean_positive, scores_beyond
 
 BATTERY, XXL = (
     recipes.load(recipes.find(name)) for name in ("weight-battery", "weight-battery-xxl")
@@ -33,7 +35,7 @@ def test_what_untrained_weights_read_too_is_explained(battery) -> None:
     assert found["003-18.scale"]["null"] == pytest.approx(0.0797, abs=1e-3)
     assert found["003-16"]["null"] == pytest.approx(1 / 4, abs=0.02)  # n / 4 of a square matrix
     assert found["003-19.score"]["measured"] > 0.5 > found["003-19.score"]["null"]
-    assert found["003-10"]["verdict"] == "blocked"
+    assert found["003-10"]["verdict"] == found["003-38"]["verdict"] == "blocked"
 
 
 def test_the_page_has_the_tables_and_the_picture(battery) -> None:
@@ -67,3 +69,10 @@ def test_a_folder_of_shards_is_streamed(tmp_path) -> None:
 def test_shards_that_are_not_there_are_named(tmp_path) -> None:
     with pytest.raises(CardError, match=r"t5-v1_1-xxl=FOLDER"):
         checkpoint_folder(f"t5-v1_1-xxl={tmp_path}")
+
+
+def test_heads_of_cross_attention_have_no_score_and_do_not_count() -> None:
+    rows = [{"score": score, "score_null": 0.0, "score_null_sd": 0.1} for score in (0.5, 0.1, None)]
+    assert scores_beyond({"qk": rows}, 3.0) == 0.5
+    assert math.isnan(scores_beyond({"qk": rows[2:]}, 3.0))
+    assert math.isnan(mean_positive({"published_qk": []}))

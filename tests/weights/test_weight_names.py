@@ -24,6 +24,15 @@ NAMES = {
         0,
         "weight",
     ),
+    # Old checkpoints have one that the model never reads.
+    "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight": (
+        "other",
+        "decoder",
+        0,
+        "weight",
+    ),
+    "blocks.4.attn.qkv.weight": ("qkv", "", 4, "weight"),
+    "blocks.4.attn.proj.weight": ("o", "", 4, "weight"),
     "encoder.block.2.layer.1.DenseReluDense.wi.weight": ("mlp_up", "encoder", 2, "weight"),
     "encoder.block.2.layer.1.DenseReluDense.wi_0.weight": ("mlp_gate", "encoder", 2, "weight"),
     "encoder.block.2.layer.1.DenseReluDense.wi_1.weight": ("mlp_up", "encoder", 2, "weight"),
@@ -86,6 +95,12 @@ def test_a_missing_layer_is_refused():
         check_complete(map(place, lacking))
     with pytest.raises(ProbekitError, match=r"there are q: 3 of 4, mlp_up: 3 of 4; found"):
         check_complete(map(place, layers("q", "up", depth=3)), {"": 4})
+
+
+def test_a_stack_without_queries_is_refused():
+    known = [place("layers.0.mlp.up_proj.weight"), place("layers.0.mlp.down_proj.weight")]
+    with pytest.raises(ProbekitError, match="q: 0 of 1"):
+        check_complete(known)
 
 
 def test_nothing_recognised():

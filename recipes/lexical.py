@@ -15,9 +15,16 @@ the tokens that two glosses share.
     probekit run lexical --preset quick --jobs 2                       MiniLM, one random twin
     probekit run lexical --preset paper --jobs 2 --models t5-small     where its weights are cached
 
-MEASURED
+Measured, quick (MiniLM, 14,484 words, 44 % of them with their first sense): Pearson .43 for the
+encoder, .11 static, .13 for the mean embedding of the gloss's tokens, 0 untrained and dealt out
+anew (deviations .01). But parts of speech are 91 % of the similarity's variance, and of the pairs
+at .25 and above 2 % are of nouns. Of nouns alone the encoder has .29, the tokens' mean .23, shared
+tokens .18; given parts of speech .23, .16 and .12: there much of it needs no encoder, which adds
+.07. With common senses it is .25 and .18. Cosines fall up the hypernyms, .47 to .31 by matched
+ancestors, and not where words are dealt out anew. Chosen after a review of the first run: the
+controls of .beyond, 13 and 14.edges.
 
-Time on two cores: quick 4 minutes (6 on a busy machine).
+Time on two cores: quick 4 to 6 minutes.
 
 Source: "Geometric Terrain Analysis", section 2 (T5-small, 9,362 words), with the same draws.
 """

@@ -19,8 +19,8 @@ random sets of words apart, sets of equal frequency rank 1 to 4. Tokens align th
 
 Time on two cores: quick 2 minutes; paper 3 (ten twins).
 
-Source: "Geometric Terrain Analysis", sections 1 (T5-small) and 13a (Qwen3.5-0.8B). Its numbers are
-of those two; that they hold of "nine models" is what other models test.
+Source: "Geometric Terrain Analysis", section 1 (T5-small) and what 13a (Qwen3.5-0.8B) shares with
+it. Its numbers are of those two; that they hold of "nine models" is what other models test.
 """
 
 from collections.abc import Callable

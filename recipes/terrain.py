@@ -12,10 +12,10 @@ sets of equally frequent words.
 Measured, quick (MiniLM; n is the number of models): a participation ratio of .534 d, in the
 published band, where its random twin has .988 d. Volumes vary by .39, not .20 to .23, and
 sqrt(.4/PR + 3.2 c^2) predicts .41: the CV restates how centred norms vary (c = .23; at length 1 it
-is .087). Digits have r = -.76 (Mantel p 1e-4; random walks -.85 by themselves). Cosines crowd at
-no constant: densities over their neighbourhood 1.01 and 1.01. Categories lie 14 to 38 deviations of
-random sets of words apart, sets of equal frequency rank 1 to 4. Tokens align through the layers by
-.34, in the twin by .04. Special tokens stand out in neither.
+is .087). Digits have r = -.76 (Mantel p 1e-4; random walks -.85 by themselves). Cosines crowd at no
+constant: densities over their neighbourhood 1.01, and 1.03 at .25. Categories lie 14 to 38
+deviations of random sets of words apart, sets of equal frequency rank 1 to 4. Tokens align through
+the layers by .34, in the twin by .04. Special tokens stand out in neither.
 
 Time on two cores: quick 2 minutes; paper 3 (ten twins).
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from probekit.lexicon import published_chains
 from probekit.terrain.definitions import Definitions, alignment_readings
 from probekit.terrain.stability import exact_readings, seed_readings
 
@@ -66,13 +67,28 @@ def test_every_kind_of_vector_is_read_and_shared_tokens_are_jaccards(found) -> N
     assert set(readings["clusters"]["published"]) == set(readings["clusters"]["random"])
 
 
-def test_a_seed_reads_what_another_run_of_it_reads(found) -> None:
-    columns = seed_readings(found, (0, 1, 0))
-    for name, values in columns.items():
-        assert values[0] == values[2], name
-    assert columns["encoder pearson"][0] != columns["encoder pearson"][1]
+def test_a_seed_draws_words_pairs_simplices_and_chains_as_published(found, synsets) -> None:
+    columns = seed_readings(found, (7,))
+    rng, entries = np.random.default_rng(7), len(synsets)
+    chosen = rng.choice(entries, 150, replace=False)
+    pairs = zip(rng.choice(150, 4_000), rng.choice(150, 4_000), strict=True)
+    kept = [(chosen[i], chosen[j]) for i, j in pairs if i != j]
+    similarity = [synsets[i].path_similarity(synsets[j]) for i, j in kept]
+    x = found.encoder.numpy()
+    expected = np.corrcoef(similarity, [cosine(x, i, j) for i, j in kept])[0, 1]
+    assert columns["encoder pearson"] == [pytest.approx(expected)]
+    volumes = []
+    for _ in range(50):
+        edges = np.diff(x[rng.choice(entries, 5, replace=False)], axis=0)
+        volumes.append(np.sqrt(np.linalg.det(edges @ edges.T)) / 24)
+    assert columns["encoder volume cv"] == [pytest.approx(np.std(volumes) / np.mean(volumes))]
+    chains = published_chains(found.wordnet, found.matches.synsets)
+    drawn = [chains[i] for i in rng.choice(len(chains), min(8, len(chains)), replace=False)]
+    deep = [cosine(x, chain[0], chain[3]) for chain in drawn if len(chain) > 3]
+    assert columns["encoder cosine at depth 3"] == [pytest.approx(np.mean(deep))]
     assert columns["encoder decay"][0] == pytest.approx(
-        columns["encoder cosine at depth 1"][0] - columns["encoder cosine at depth 5"][0]
+        columns["encoder cosine at depth 1"][0] - columns["encoder cosine at depth 5"][0],
+        nan_ok=True,
     )
 
 

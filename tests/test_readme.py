@@ -8,6 +8,7 @@ from pathlib import Path
 import causality
 import pytest
 import torch
+import transformers
 
 import probekit as pk
 from probekit import recipes
@@ -44,6 +45,15 @@ def test_the_relaxed_model_shown_is_diagnosed():
     assert names["run"]["vdi"].values.shape[-1] == names["model"].cfg.n_heads
     assert names["diagnosis"]
     assert float(names["model"].blocks[0].attn.o.weight.grad.norm()) > 0
+
+
+def test_the_battery_shown_has_chance_beside_every_score():
+    config = transformers.T5Config(
+        vocab_size=60, d_model=32, d_kv=8, num_heads=4, d_ff=64, num_layers=2
+    )
+    names = {"pk": pk, "transformers": transformers, "config": config}
+    exec(next(block for block in BLOCKS if "weight_battery" in block), names)
+    assert len(names["battery"].qk) == 4 * (2 + 2 + 2)
 
 
 def test_causality_table_is_what_is_measured():

@@ -101,11 +101,11 @@ def subsampled(results: Results) -> list[float]:
     """What drawing some words of a list predicts for the deviation over the mean, a value a model.
 
     The deviation of resampled words is that of a list of N; of n drawn without replacement it is
-    ``sqrt(N / n - 1)`` times as large.
+    ``sqrt(N / n - 1)`` times as large, and 0 where all are drawn.
     """
     exact = [kinds[PRETRAINED][0] for kinds in known(results).values()]
     return [
-        each["exact"]["encoder"]["deviation"] * math.sqrt(each["words"] / NODES - 1)
+        each["exact"]["encoder"]["deviation"] * math.sqrt(max(each["words"] / NODES - 1, 0.0))
         / abs(each["exact"]["encoder"]["pearson"])
         for each in exact
     ]  # fmt: skip

@@ -1,6 +1,5 @@
 """The recipe on embeddings and layers end to end, with fewer draws."""
 
-import math
 from typing import Any
 
 import pytest
@@ -48,7 +47,3 @@ def test_without_any_weights_everything_is_blocked(tmp_path) -> None:
     summary = recipes.run(RECIPE, config, "none", tmp_path)
     assert {claim["verdict"] for claim in summary["claims"]} == {"blocked"}
     assert "nowhere" in summary["claims"][0]["reason"]
-
-
-def test_a_reading_that_is_not_defined_is_nan() -> None:
-    assert math.isnan(RECIPE.number({"a": {"b": None}}, ("a", "b")))

@@ -37,7 +37,7 @@ def test_stability_sets_seeds_beside_all_pairs(tmp_path, minilm_entry) -> None:
     config = STABILITY.Config(models=(minilm_entry,), seeds=(0, 1, 2))
     found = claims(recipes.run(STABILITY, config, "small", tmp_path))
     assert abs(found["003-15.exact"]["measured"]) < 0.15
-    assert found["003-15"]["null"] > 0
+    assert found["003-15"]["null"] == 0  # all of fewer words than 2,000 are drawn
     assert (tmp_path / "lexical-stability" / "small" / "stability-minilm.png").exists()
 
 

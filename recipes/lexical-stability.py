@@ -30,16 +30,22 @@ import numpy as np
 import probekit as pk
 import probekit.recipes
 from probekit.claims import Claim
-from probekit.recipe_report import present_results
 from probekit.terrain.definition_pictures import stability_figure
 from probekit.terrain.definitions import definitions_of
+from probekit.terrain.presenting import present_models
 from probekit.terrain.stability import NODES, exact_readings, seed_readings
-from probekit.terrain.units import PRETRAINED, collect_kinds, known, read_or_missing, reading
+from probekit.terrain.units import (
+    PRETRAINED,
+    Results,
+    collect_kinds,
+    known,
+    read_or_missing,
+    reading,
+)
 
 NAME = "lexical-stability"
 WRITE_UP = "Geometric Terrain Analysis, stability over seeds"
 Unit = tuple[str, str]  # a model and "pretrained"
-Results = dict[str, dict[str, list[dict[str, Any]]]]
 
 
 @dataclass(frozen=True)
@@ -170,18 +176,11 @@ def rows_of(results: Results) -> dict[str, list[dict[str, str]]]:
 
 def present(config: Config, results: Results, run_dir: Path) -> None:
     """Print the tables, draw a figure a model, write ``report.html``."""
-    missing = [kinds[PRETRAINED][0].get("missing") for kinds in results.values()]
-    tables: Any = {"missing": [{"reason": reason} for reason in missing if reason]}
-    figures = {}
-    if not all(missing):
-        tables |= rows_of(results)
-        figures = {
-            f"stability-{name}": (stability_figure(kinds[PRETRAINED][0]), f"{name}. {CAPTION}")
-            for name, kinds in known(results).items()
-        }
     title = "Fifty seeds, and all pairs"
-    shown = {heading: rows for heading, rows in tables.items() if rows}
-    present_results(title, __doc__ or "", CLAIMS, results, run_dir, tables=shown, figures=figures)
+    present_models(
+        title, __doc__ or "", CLAIMS, results, run_dir, tables=rows_of,
+        figures=lambda kinds: {"stability": (stability_figure(kinds[PRETRAINED][0]), CAPTION)},
+    )  # fmt: skip
 
 
 CAPTION = (

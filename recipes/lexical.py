@@ -38,12 +38,13 @@ from typing import Any
 import probekit as pk
 import probekit.recipes
 from probekit.claims import Claim
-from probekit.recipe_report import present_results
 from probekit.terrain.definition_pictures import alignment_figure, decay_figure
 from probekit.terrain.definitions import alignment_readings, definitions_of
+from probekit.terrain.presenting import present_models
 from probekit.terrain.units import (
     PRETRAINED,
     TWIN,
+    Results,
     collect_kinds,
     known,
     read_or_missing,
@@ -56,7 +57,6 @@ CORRECTED = "the same, corrected"
 FIRST_SENSE = "first sense"
 SHOWN = ("static", "encoder", "bag", "jaccard")
 Unit = tuple[str, str]  # a model, and "pretrained", "first sense" or "twin SEED"
-Results = dict[str, dict[str, list[dict[str, Any]]]]  # model -> kind -> readings
 
 
 @dataclass(frozen=True)
@@ -135,149 +135,53 @@ def decay(kind: str, form: str = "published", first: int = 1, last: int = 5) -> 
 
 
 CLAIMS = [
-    Claim(
-        "003-11",
-        WRITE_UP,
-        "9,362 of the vocabulary's tokens are words of WordNet (T5-small)",
-        9_362.0,
-        0.0,
-        reading("pairs", "matched", model="t5-small"),
-        lambda _: None,
-        "none: a count",
-    ),
-    Claim(
-        "003-11.sense",
-        CORRECTED,
-        "of these words most have another sense than their common one: share with that one",
-        (0.0, 0.5),
-        0.0,
-        reading("pairs", "first sense"),
-        reading("pairs", "first sense", kind=FIRST_SENSE),
-        "words matched by their first sense",
-    ),
-    Claim(
-        "003-12",
-        WRITE_UP,
-        "the encoder follows WordNet: Pearson of cosine and path similarity "
-        "(.099 of T5-small with the modulator at .01)",
-        (0.05, 1.0),
-        0.0,
-        reading("encoder", "pearson"),
-        reading("encoder", "permuted mean"),
-        "words dealt out anew",
-    ),
-    Claim(
-        "003-12.lift",
-        WRITE_UP,
-        "better than the static embedding: its Pearson less that one's",
-        (0.02, 1.0),
-        0.0,
-        lift("encoder"),
-        lift("bag"),
-        "the mean embedding of the gloss's tokens",
-    ),
-    Claim(
-        "003-12.pos",
-        CORRECTED,
-        "parts of speech are most of path similarity (share of variance; .83 in the critique)",
-        (0.5, 1.0),
-        0.0,
-        reading("pairs", "part-of-speech share"),
-        lambda _: None,
-        "none: a property of NLTK's root and of the words",
-    ),
-    Claim(
-        "003-12.nouns",
-        CORRECTED,
-        "of nouns alone it follows WordNet too",
-        (0.05, 1.0),
-        0.0,
-        reading("encoder", "nouns"),
-        reading("bag", "nouns"),
-        "the mean embedding of the gloss's tokens",
-    ),
-    Claim(
-        "003-12.partial",
-        CORRECTED,
-        "and given parts of speech",
-        (0.05, 1.0),
-        0.0,
-        reading("encoder", "partial"),
-        reading("jaccard", "partial"),
-        "shared tokens of two glosses",
-    ),
-    Claim(
-        "003-12.beyond",
-        CORRECTED,
-        "the encoder adds to its tokens: its Pearson of nouns less that of their mean embedding",
-        (0.02, 1.0),
-        0.0,
-        beyond("nouns"),
-        beyond("nouns", TWIN),
-        "random twins less theirs",
-    ),
-    Claim(
-        "003-12.sense",
-        CORRECTED,
-        "with common senses, of nouns",
-        (0.05, 1.0),
-        0.0,
-        reading("encoder", "nouns", kind=FIRST_SENSE),
-        reading("bag", "nouns", kind=FIRST_SENSE),
-        "the mean embedding of the gloss's tokens",
-    ),
-    Claim(
-        "003-13",
-        WRITE_UP,
-        "similar words have similar encodings: mean cosine at path similarity .25 and above less "
-        "below .10 (.022 of T5-small)",
-        (0.01, 2.0),
-        0.0,
-        reading("encoder", "gradient"),
-        reading("encoder", "gradient", kind=TWIN),
-        "random twins",
-    ),
-    Claim(
-        "003-13.beyond",
-        CORRECTED,
-        "in deviations of the cosines, and less the same of the gloss's tokens: above .2",
-        (0.2, 10.0),
-        0.0,
-        beyond("standardised gradient"),
-        beyond("standardised gradient", TWIN),
-        "random twins less theirs",
-    ),
-    Claim(
-        "003-13.nouns",
-        CORRECTED,
-        "among the pairs at .25 and above, nouns are rare: their share",
-        (0.0, 0.1),
-        0.0,
-        reading("pairs", "nouns among high"),
-        reading("pairs", "nouns"),
-        "their share of all pairs",
-    ),
-    Claim(
-        "003-14",
-        WRITE_UP,
-        "cosine falls up the hypernyms: matched ancestor 1 less 5",
-        (0.01, 2.0),
-        0.0,
-        decay("encoder"),
-        decay("shuffled"),
-        "words dealt out anew",
-    ),
-    Claim(
-        "003-14.edges",
-        CORRECTED,
-        "and by edges: 1 less 5",
-        (0.01, 2.0),
-        0.0,
-        decay("encoder", "by edges"),
-        decay("shuffled", "by edges"),
-        "words dealt out anew",
-    ),
-]
+    Claim("003-11", WRITE_UP, "9,362 of the vocabulary's tokens are words of WordNet (T5-small)",
+          9_362.0, 0.0, reading("pairs", "matched", model="t5-small"), lambda _: None,
+          "none: a count"),
+    Claim("003-11.sense", CORRECTED,
+          "of these words most have another sense than their common one: share with that one",
+          (0.0, 0.5), 0.0, reading("pairs", "first sense"),
+          reading("pairs", "first sense", kind=FIRST_SENSE), "words matched by their first sense"),
+    Claim("003-12", WRITE_UP,
+          "the encoder follows WordNet: Pearson of cosine and path similarity (.099 of T5-small"
+          " with the modulator at .01)", (0.05, 1.0), 0.0, reading("encoder", "pearson"),
+          reading("encoder", "permuted mean"), "words dealt out anew"),
+    Claim("003-12.lift", WRITE_UP, "better than the static embedding: its Pearson less that one's",
+          (0.02, 1.0), 0.0, lift("encoder"), lift("bag"),
+          "the mean embedding of the gloss's tokens"),
+    Claim("003-12.pos", CORRECTED,
+          "parts of speech are most of path similarity (share of variance; .83 in the critique)",
+          (0.5, 1.0), 0.0, reading("pairs", "part-of-speech share"), lambda _: None,
+          "none: a property of NLTK's root and of the words"),
+    Claim("003-12.nouns", CORRECTED, "of nouns alone it follows WordNet too", (0.05, 1.0), 0.0,
+          reading("encoder", "nouns"), reading("bag", "nouns"),
+          "the mean embedding of the gloss's tokens"),
+    Claim("003-12.partial", CORRECTED, "and given parts of speech", (0.05, 1.0), 0.0,
+          reading("encoder", "partial"), reading("jaccard", "partial"),
+          "shared tokens of two glosses"),
+    Claim("003-12.beyond", CORRECTED,
+          "the encoder adds to its tokens: its Pearson of nouns less that of their mean embedding",
+          (0.02, 1.0), 0.0, beyond("nouns"), beyond("nouns", TWIN), "random twins less theirs"),
+    Claim("003-12.sense", CORRECTED, "with common senses, of nouns", (0.05, 1.0), 0.0,
+          reading("encoder", "nouns", kind=FIRST_SENSE), reading("bag", "nouns", kind=FIRST_SENSE),
+          "the mean embedding of the gloss's tokens"),
+    Claim("003-13", WRITE_UP,
+          "similar words have similar encodings: mean cosine at path similarity .25 and above "
+          "less below .10 (.022 of T5-small)", (0.01, 2.0), 0.0, reading("encoder", "gradient"),
+          reading("encoder", "gradient", kind=TWIN), "random twins"),
+    Claim("003-13.beyond", CORRECTED,
+          "in deviations of the cosines, and less the same of the gloss's tokens: above .2",
+          (0.2, 10.0), 0.0, beyond("standardised gradient"), beyond("standardised gradient", TWIN),
+          "random twins less theirs"),
+    Claim("003-13.nouns", CORRECTED,
+          "among the pairs at .25 and above, nouns are rare: their share", (0.0, 0.1), 0.0,
+          reading("pairs", "nouns among high"), reading("pairs", "nouns"),
+          "their share of all pairs"),
+    Claim("003-14", WRITE_UP, "cosine falls up the hypernyms: matched ancestor 1 less 5",
+          (0.01, 2.0), 0.0, decay("encoder"), decay("shuffled"), "words dealt out anew"),
+    Claim("003-14.edges", CORRECTED, "and by edges: 1 less 5", (0.01, 2.0), 0.0,
+          decay("encoder", "by edges"), decay("shuffled", "by edges"), "words dealt out anew"),
+]  # fmt: skip
 
 
 def rows_of(results: Results) -> dict[str, list[dict[str, Any]]]:
@@ -286,9 +190,6 @@ def rows_of(results: Results) -> dict[str, list[dict[str, Any]]]:
     for name, kinds in results.items():
         for kind, runs in kinds.items():
             for index, readings in enumerate(runs):
-                if "missing" in readings:
-                    tables[f"{name}, {kind}"] = [{"missing": readings["missing"]}]
-                    continue
                 number = f" {index}" if len(runs) > 1 else ""
                 tables[f"{name}, {kind}{number}"] = [
                     {
@@ -306,15 +207,18 @@ def rows_of(results: Results) -> dict[str, list[dict[str, Any]]]:
 
 def present(config: Config, results: Results, run_dir: Path) -> None:
     """Print the tables, draw two figures a model, write ``report.html``."""
-    figures = {}
-    for name, kinds in results.items():
-        own, twins = kinds[PRETRAINED][0], kinds["twin"]
-        if "missing" not in own:
-            figures[f"alignment-{name}"] = (alignment_figure(own, twins[0]), f"{name}. {ALIGNMENT}")
-            figures[f"decay-{name}"] = (decay_figure(own), f"{name}. {DECAY}")
+
+    def figures(kinds: Any) -> dict[str, Any]:
+        own, twin = kinds[PRETRAINED][0], kinds[TWIN][0]
+        return {
+            "alignment": (alignment_figure(own, twin), ALIGNMENT),
+            "decay": (decay_figure(own), DECAY),
+        }
+
     title = "Definitions and WordNet"
-    tables = rows_of(results)
-    present_results(title, __doc__ or "", CLAIMS, results, run_dir, tables=tables, figures=figures)
+    present_models(
+        title, __doc__ or "", CLAIMS, results, run_dir, tables=rows_of, figures=figures
+    )  # fmt: skip
 
 
 ALIGNMENT = (

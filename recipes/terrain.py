@@ -31,8 +31,8 @@ from typing import Any
 import probekit.recipes
 from probekit.claims import Blocked, Claim
 from probekit.hooked.model import HookedModel
-from probekit.recipe_report import present_results
 from probekit.terrain.pictures import terrain_figure
+from probekit.terrain.presenting import present_models
 from probekit.terrain.table import table_readings
 from probekit.terrain.tokens import (
     categories_of,
@@ -42,7 +42,15 @@ from probekit.terrain.tokens import (
     specials_of,
     stacks_of,
 )
-from probekit.terrain.units import PRETRAINED, collect_kinds, known, read_or_missing, reading
+from probekit.terrain.units import (
+    PRETRAINED,
+    TWIN,
+    Results,
+    collect_kinds,
+    known,
+    read_or_missing,
+    reading,
+)
 
 NAME = "terrain"
 WRITE_UP = "Geometric Terrain Analysis, embeddings and layers"
@@ -77,7 +85,6 @@ TRANSLATION = (
     "Das Haus ist klein, und der Garten ist groß.",
 )
 Unit = tuple[str, str]  # a model, and "pretrained" or "twin SEED"
-Results = dict[str, dict[str, list[dict[str, Any]]]]  # model -> "pretrained" or "twin" -> readings
 
 
 @dataclass(frozen=True)
@@ -160,156 +167,63 @@ def random_pairs(results: Results) -> list[float]:
 
 QWEN = "qwen3.5-0.8b"
 CLAIMS = [
-    Claim(
-        "003-01",
-        WRITE_UP,
-        "an embedding uses about half its dimensions: participation ratio / d",
-        (0.53, 0.56),
-        0.0,
-        reading("spectrum", "participation / dim"),
-        reading("spectrum", "participation / dim", kind="twin"),
-        "random twins",
-    ),
-    Claim(
-        "003-01.qwen",
-        WRITE_UP,
-        "it is .535 of Qwen3.5-0.8B",
-        0.535,
-        0.01,
-        reading("spectrum", "participation / dim", model=QWEN),
-        reading("spectrum", "participation / dim", kind="twin", model=QWEN),
-        "random twins",
-    ),
-    Claim(
-        "003-02",
-        WRITE_UP,
-        "the CV of pentachoron volumes is .20 to .23 of every model",
-        (0.20, 0.23),
-        0.0,
-        reading("volumes", "cv"),
-        reading("volumes", "null", "cv by PR and norms"),
-        "sqrt(.4/PR + 3.2 c^2), c the CV of centred norms",
-    ),
-    Claim(
-        "003-02.unit",
-        CORRECTED,
-        "the same of centred rows of length 1",
-        (0.20, 0.23),
-        0.0,
-        reading("volumes", "unit-centred cv"),
-        reading("volumes", "unit-centred cv", kind="twin"),
-        "random twins",
-    ),
-    Claim(
-        "003-03",
-        WRITE_UP,
-        "volumes are a Gaussian's: mean over that of Gaussian points (.984 of Qwen3.5-0.8B)",
-        0.984,
-        0.05,
-        reading("volumes", "ratio"),
-        reading("volumes", "null", "same-covariance ratio"),
-        "Gaussian points of that covariance",
-    ),
-    Claim(
-        "003-04",
-        WRITE_UP,
-        "digits lie in order: Pearson r of cosine with |i - j| (-.862 of Qwen3.5-0.8B)",
-        -0.862,
-        0.1,
-        reading("digits", "pearson"),
-        reading("digits", "null", "walk"),
-        "Gaussian random walks: any drift is in order",
-    ),
-    Claim(
-        "003-04.mantel",
-        CORRECTED,
-        "and chance does not have it: Mantel p",
-        (0.0, 0.05),
-        0.0,
-        reading("digits", "p"),
-        reading("digits", "p", kind="twin"),
-        "random twins",
-    ),
-    Claim(
-        "003-05",
-        WRITE_UP,
-        "the mean cosine of pairs is .195 (Qwen3.5-0.8B)",
-        0.195,
-        0.02,
-        reading("cosines", "mean"),
-        reading("cosines", "null", "mean"),
-        "|mean row|^2 / mean |row|^2",
-    ),
-    Claim(
-        "003-05.constant",
-        WRITE_UP,
-        "cosines crowd at .29514: density there over its neighbourhood, above 1.1",
-        (1.1, 1e3),
-        0.0,
-        reading("cosines", "constants", "0.29514", "density ratio"),
-        reading("cosines", "constants", "0.25", "density ratio"),
-        "at .25, which nobody named",
-    ),
-    Claim(
-        "003-06",
-        WRITE_UP,
-        "words of a category lie together: the least lift of 8",
-        (0.0, 1.0),
-        0.0,
-        category("lift"),
-        category("matched lift"),
-        "sets of whole words of equal frequency rank, uncentred",
-    ),
-    Claim(
-        "003-06.centred",
-        CORRECTED,
-        "the same, centred, in deviations of random sets: above 3",
-        (3.0, 1e3),
-        0.0,
-        category("z"),
-        category("matched z"),
-        "sets of equal frequency rank among random ones",
-    ),
-    Claim(
-        "003-07",
-        WRITE_UP,
-        "layers align tokens: mean cosine after the last less that of the "
-        "embedding, without special tokens",
-        (0.1, 1.0),
-        0.0,
-        reading("layers", "rise"),
-        reading("layers", "rise", kind="twin"),
-        "random twins",
-    ),
-    Claim(
-        "003-08",
-        WRITE_UP,
-        "encoder and decoder diverge: cosine of the same ids at the last layer, below .5",
-        (-1.0, 0.5),
-        0.0,
-        stacks,
-        random_pairs,
-        "pairs of other ids",
-    ),
-    Claim(
-        "003-09",
-        WRITE_UP,
-        "special tokens have a structure: mean cosine of their pairs in "
-        "deviations of random rows', beyond 3",
-        (3.0, 1e3),
-        0.0,
-        reading("special tokens", "z"),
-        reading("special tokens", "z", kind="twin"),
-        "random twins",
-    ),
-]
+    Claim("003-01", WRITE_UP,
+          "an embedding uses about half its dimensions: participation ratio / d", (0.53, 0.56), 0.0,
+          reading("spectrum", "participation / dim"),
+          reading("spectrum", "participation / dim", kind=TWIN), "random twins"),
+    Claim("003-01.qwen", WRITE_UP, "it is .535 of Qwen3.5-0.8B", 0.535, 0.01,
+          reading("spectrum", "participation / dim", model=QWEN),
+          reading("spectrum", "participation / dim", kind=TWIN, model=QWEN), "random twins"),
+    Claim("003-02", WRITE_UP, "the CV of pentachoron volumes is .20 to .23 of every model",
+          (0.20, 0.23), 0.0, reading("volumes", "cv"),
+          reading("volumes", "null", "cv by PR and norms"),
+          "sqrt(.4/PR + 3.2 c^2), c the CV of centred norms"),
+    Claim("003-02.unit", CORRECTED, "the same of centred rows of length 1", (0.20, 0.23), 0.0,
+          reading("volumes", "unit-centred cv"), reading("volumes", "unit-centred cv", kind=TWIN),
+          "random twins"),
+    Claim("003-03", WRITE_UP,
+          "volumes are a Gaussian's: mean over that of Gaussian points (.984 of Qwen3.5-0.8B)",
+          0.984, 0.05, reading("volumes", "ratio"),
+          reading("volumes", "null", "same-covariance ratio"),
+          "Gaussian points of that covariance"),
+    Claim("003-04", WRITE_UP,
+          "digits lie in order: Pearson r of cosine with |i - j| (-.862 of Qwen3.5-0.8B)", -0.862,
+          0.1, reading("digits", "pearson"), reading("digits", "null", "walk"),
+          "Gaussian random walks: any drift is in order"),
+    Claim("003-04.mantel", CORRECTED, "and chance does not have it: Mantel p", (0.0, 0.05), 0.0,
+          reading("digits", "p"), reading("digits", "p", kind=TWIN), "random twins"),
+    Claim("003-05", WRITE_UP, "the mean cosine of pairs is .195 (Qwen3.5-0.8B)", 0.195, 0.02,
+          reading("cosines", "mean"), reading("cosines", "null", "mean"),
+          "|mean row|^2 / mean |row|^2"),
+    Claim("003-05.constant", WRITE_UP,
+          "cosines crowd at .29514: density there over its neighbourhood, above 1.1", (1.1, 1e3),
+          0.0, reading("cosines", "constants", "0.29514", "density ratio"),
+          reading("cosines", "constants", "0.25", "density ratio"), "at .25, which nobody named"),
+    Claim("003-06", WRITE_UP, "words of a category lie together: the least lift of 8", (0.0, 1.0),
+          0.0, category("lift"), category("matched lift"),
+          "sets of whole words of equal frequency rank, uncentred"),
+    Claim("003-06.centred", CORRECTED, "the same, centred, in deviations of random sets: above 3",
+          (3.0, 1e3), 0.0, category("z"), category("matched z"),
+          "sets of equal frequency rank among random ones"),
+    Claim("003-07", WRITE_UP,
+          "layers align tokens: mean cosine after the last less that of the embedding, without "
+          "special tokens", (0.1, 1.0), 0.0, reading("layers", "rise"),
+          reading("layers", "rise", kind=TWIN), "random twins"),
+    Claim("003-08", WRITE_UP,
+          "encoder and decoder diverge: cosine of the same ids at the last layer, below .5",
+          (-1.0, 0.5), 0.0, stacks, random_pairs, "pairs of other ids"),
+    Claim("003-09", WRITE_UP,
+          "special tokens have a structure: mean cosine of their pairs in deviations of random "
+          "rows', beyond 3", (3.0, 1e3), 0.0, reading("special tokens", "z"),
+          reading("special tokens", "z", kind=TWIN), "random twins"),
+]  # fmt: skip
 
 
 def rows_of(results: Results) -> dict[str, list[dict[str, str]]]:
     """A table a group of readings: what is measured, its own null, and the twins' mean."""
     tables: dict[str, list[dict[str, str]]] = {}
     for name, model in known(results).items():
-        own, twins = model[PRETRAINED][0], model["twin"]
+        own, twins = model[PRETRAINED][0], model[TWIN]
         for group in ("norms", "cosines", "spectrum", "volumes", "distances", "digits"):
             rows = [
                 {
@@ -345,18 +259,13 @@ def text(value: float | None) -> str:
 
 def present(config: Config, results: Results, run_dir: Path) -> None:
     """Print the tables, draw a figure a model, write ``report.html``."""
-    try:
-        models = known(results)
-    except Blocked as blocked:
-        tables, figures = {"missing": [{"reason": str(blocked)}]}, {}
-    else:
-        tables = rows_of(results)
-        figures = {
-            f"terrain-{name}": (terrain_figure(m[PRETRAINED][0], m["twin"][0]), f"{name}. {SHOWN}")
-            for name, m in models.items()
-        }
     title = "Terrain: embeddings and layers beside their nulls"
-    present_results(title, __doc__ or "", CLAIMS, results, run_dir, tables=tables, figures=figures)
+    present_models(
+        title, __doc__ or "", CLAIMS, results, run_dir, tables=rows_of,
+        figures=lambda kinds: {
+            "terrain": (terrain_figure(kinds[PRETRAINED][0], kinds[TWIN][0]), SHOWN)
+        },
+    )  # fmt: skip
 
 
 SHOWN = (

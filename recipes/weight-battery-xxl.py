@@ -35,14 +35,13 @@ from probekit.pretrained import checkpoint_folder
 from probekit.recipe_report import present_results
 from probekit.terrain.batteries import battery_readings, pooled, positive_fractions, table
 from probekit.terrain.battery_pictures import battery_figure
-from probekit.terrain.units import PRETRAINED, TWIN, collect_kinds, known, unit_folder
+from probekit.terrain.units import PRETRAINED, TWIN, Results, collect_kinds, known, unit_folder
 
 NAME = "weight-battery-xxl"
 WRITE_UP = "Geometric Terrain Analysis, T5-v1.1-XXL"
 XXL = "t5-v1_1-xxl"
 RANDOM = "random weights of the same kind"
 Unit = tuple[str, str]  # a model, and "pretrained" or "twin SEED"
-Results = dict[str, dict[str, list[dict[str, Any]]]]
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,6 @@ from typing import Any
 import probekit as pk
 import probekit.recipes
 from probekit.claims import Blocked, Claim
-from probekit.recipe_report import present_results
 from probekit.terrain.batteries import (
     bands,
     battery_readings,
@@ -45,7 +44,8 @@ from probekit.terrain.batteries import (
     table,
 )
 from probekit.terrain.battery_pictures import battery_figure
-from probekit.terrain.units import PRETRAINED, TWIN, collect_kinds, known, read_or_missing
+from probekit.terrain.presenting import present_models
+from probekit.terrain.units import PRETRAINED, TWIN, Results, collect_kinds, known, read_or_missing
 
 NAME = "weight-battery"
 WRITE_UP = "Geometric Terrain Analysis, weights"
@@ -55,7 +55,6 @@ ATTENTION = ("q", "k", "v", "o")
 BATTERIES = 7  # models whose weights the write-up reads; its summary says 8 and 9
 CHANCE = 3.0  # deviations beyond which a head's score counts
 Unit = tuple[str, str]  # a model, and "pretrained" or "twin SEED"
-Results = dict[str, dict[str, list[dict[str, Any]]]]
 
 
 @dataclass(frozen=True)
@@ -230,20 +229,13 @@ def texts(values: dict[str, float | None]) -> dict[str, str]:
 
 def present(config: Config, results: Results, run_dir: Path) -> None:
     """Print the tables, draw a figure a model, write ``report.html``."""
-    missing = [kinds[PRETRAINED][0].get("missing") for kinds in results.values()]
-    tables: Any = {"missing": [{"reason": reason} for reason in missing if reason]}
-    figures = {}
-    if not all(missing):
-        tables |= rows_of(results)
-        figures = {
-            f"battery-{name}": (
-                battery_figure(kinds[PRETRAINED][0], kinds[TWIN][0]), f"{name}. {CAPTION}"
-            )
-            for name, kinds in known(results).items()
-        }  # fmt: skip
     title = "Frozen weights beside untrained ones"
-    shown = {heading: rows for heading, rows in tables.items() if rows}
-    present_results(title, __doc__ or "", CLAIMS, results, run_dir, tables=shown, figures=figures)
+    present_models(
+        title, __doc__ or "", CLAIMS, results, run_dir, tables=rows_of,
+        figures=lambda kinds: {
+            "battery": (battery_figure(kinds[PRETRAINED][0], kinds[TWIN][0]), CAPTION)
+        },
+    )  # fmt: skip
 
 
 CAPTION = (

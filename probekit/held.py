@@ -17,7 +17,6 @@ from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
-from torch.utils.hooks import RemovableHandle
 
 from .errors import ProbekitError
 from .flags import forward_roots, let_gradient, stop_gradient
@@ -96,10 +95,9 @@ def settle(model: nn.Module) -> None:
 
 
 class _Hold:
-    """The hooks on all optimizers. They must not refer to the model: it would never be collected.
+    """What one freeze does at the steps of optimizers.
 
-    They keep their own handles: a collector that ends a forgotten attachment clears what only the
-    attachment refers to before it lets the hooks be removed.
+    It must not refer to the model, which would never be collected.
     """
 
     def __init__(self, places: list[Region], gradients: Ledger, steps: Ledger) -> None:
@@ -107,7 +105,6 @@ class _Hold:
         self.gradients, self.steps = gradients, steps
         self.noted: dict[nn.Parameter, _Gradient] = {}
         self.calls: dict[Optimizer, list[list[_Step]]] = {}
-        self.handles: list[RemovableHandle] = []
 
     def note_gradients(self) -> None:
         for parameter, region in self.places.items():
@@ -119,14 +116,6 @@ class _Hold:
     def give_gradients_back(self) -> None:
         for noted in self.noted.values():
             noted.give_back(self.gradients)
-
-    def watch(self) -> None:
-        self.handles.append(register_optimizer_step_pre_hook(self.before_step))
-        self.handles.append(register_optimizer_step_post_hook(self.after_step))
-
-    def unwatch(self) -> None:
-        for handle in self.handles:
-            handle.remove()
 
     def before_step(self, optimizer: Optimizer, args: tuple, kwargs: dict[str, Any]) -> Any:
         own = [
@@ -169,7 +158,7 @@ class _Hold:
         step.begin()
         return step
 
-    def after_step(self, optimizer: Optimizer, *_: Any) -> None:
+    def after_step(self, optimizer: Optimizer) -> None:
         if self.calls.get(optimizer):  # newest last: a step may call that of its base class
             for step in self.calls[optimizer].pop():
                 self.finish(step)
@@ -186,6 +175,28 @@ class _Hold:
         _take_back(self.steps, [step for step in self.steps if step.thread == thread])
 
 
+_holds: list[_Hold] = []
+
+
+def _before_step(optimizer: Optimizer, args: tuple, kwargs: dict[str, Any]) -> Any:
+    for hold in tuple(_holds):
+        changed = hold.before_step(optimizer, args, kwargs)
+        if changed is not None:
+            args, kwargs = changed
+    return args, kwargs
+
+
+def _after_step(optimizer: Optimizer, *_: Any) -> None:
+    for hold in tuple(_holds):
+        hold.after_step(optimizer)
+
+
+# Once, and for good: torch goes through these hooks while other threads step, and may not meet one
+# that comes or goes with a freeze.
+register_optimizer_step_pre_hook(_before_step)
+register_optimizer_step_post_hook(_after_step)
+
+
 @contextmanager
 def held(model: nn.Module, places: list[Region]) -> Iterator[None]:
     """Hold the numbers of ``places`` still, whatever optimizer steps until the block ends."""
@@ -199,8 +210,8 @@ def held(model: nn.Module, places: list[Region]) -> Iterator[None]:
         for root in forward_roots(model):
             cleanup.callback(root.register_forward_pre_hook(hold.settle).remove)
             cleanup.callback(root.register_load_state_dict_pre_hook(hold.settle).remove)
-        cleanup.callback(hold.unwatch)
-        hold.watch()
+        cleanup.callback(_holds.remove, hold)
+        _holds.append(hold)
         cleanup.callback(settle, model)
         yield
 

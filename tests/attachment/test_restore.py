@@ -15,9 +15,9 @@ from checks import Boom, boom, identity, unchanged
 from families import ALL, VOCAB, Family, tiny_native
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from torch.optim.optimizer import _global_optimizer_pre_hooks
 
 import probekit as pk
+from probekit.held import _holds
 from probekit.hooked.selection import Selection
 from probekit.hooksite import hook_points
 from probekit.ledger import Ledger
@@ -280,13 +280,13 @@ def test_leaving_after_detaching_and_detaching_twice_do_nothing(built):
 )
 def test_a_forgotten_attachment_does_not_keep_its_model(item):
     model = tiny_native()
-    hooks = len(_global_optimizer_pre_hooks)
+    holds = len(_holds)
     alive = weakref.ref(model)
     pk.attach(model, item)
     del model
     gc.collect()
     assert alive() is None
-    assert len(_global_optimizer_pre_hooks) == hooks
+    assert len(_holds) == holds
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])

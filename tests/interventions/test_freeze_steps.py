@@ -9,8 +9,13 @@ import torch
 from families import Family
 from freezing import HEAD, q, step
 from torch import nn
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 
 import probekit as pk
+from probekit.held import _holds
 
 
 class _Interrupted(torch.optim.Optimizer):
@@ -143,6 +148,29 @@ def test_another_optimizers_step_in_a_closure_disturbs_nothing() -> None:
     with pk.attach(family.model, HEAD):
         made.step(closure)
     assert before.any() and torch.equal(made.state[q(family)]["exp_avg"][32:], before)
+
+
+def test_a_freeze_may_begin_and_end_while_an_optimizer_steps() -> None:
+    """As another thread would do it: torch is going through the hooks on all optimizers."""
+    stepped, other = families.native(), families.native()
+    seen = []
+
+    def elsewhere(*_: Any) -> None:
+        with pk.attach(other.model, HEAD):
+            seen.append(len(_holds))
+
+    handles = [
+        register_optimizer_step_pre_hook(elsewhere),
+        register_optimizer_step_post_hook(elsewhere),
+    ]
+    try:
+        q(stepped).grad = torch.ones_like(q(stepped))
+        torch.optim.AdamW([q(stepped)], lr=0.01).step()
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert seen == [1, 1]
+    assert _holds == []
 
 
 def test_freezes_in_two_threads_do_not_meet() -> None:

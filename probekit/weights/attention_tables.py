@@ -1,7 +1,7 @@
 """The passes of the battery over pairs of matrices: query-key circuits, and layers with layers."""
 
 import math
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .input_norms import InputNorm, input_norms
-from .layers import LayerCosines, circuit_cosines, layer_cosines
+from .layers import LayerCosines, Read, circuit_cosines, layer_cosines
 from .names import LAYER_TYPES
 from .published_qk import published_qk, published_qk_null
 from .qk import circuit_null, fold_norm, head_circuits, split_heads
@@ -71,7 +71,7 @@ def _circuit_rows(part: _Part, heads: int) -> list[dict[str, Any]]:
     d_head = len(W_q) // heads
     groups = {"q": heads, "k": max(1, len(W_k) // d_head)}
     W = {"q": split_heads(W_q, heads), "k": split_heads(W_k, groups["k"])}
-    raw = head_circuits(W["q"], W["k"])
+    raw = whole = head_circuits(W["q"], W["k"])
     folded: dict[str, tuple[Tensor, Tensor | None]] = {}
     for side in "qk":
         bias = part.bias(side)
@@ -80,7 +80,8 @@ def _circuit_rows(part: _Part, heads: int) -> list[dict[str, Any]]:
         if part.norm is not None and not (part.attn and side == "k"):
             beta = None if part.norm.beta is None else part.norm.beta.read()
             folded[side] = fold_norm(W[side], b, part.norm.gamma.read(), beta)
-    whole = head_circuits(folded["q"][0], folded["k"][0], folded["q"][1], folded["k"][1])
+    if any(folded[side][0] is not W[side] or folded[side][1] is not None for side in "qk"):
+        whole = head_circuits(folded["q"][0], folded["k"][0], folded["q"][1], folded["k"][1])
     null = circuit_null(W_q.shape[1], d_head)
     rows = []
     for head in range(heads):
@@ -161,8 +162,11 @@ def _cosines(source: WeightSource, stack: str, type: str) -> LayerCosines | None
     return circuit_cosines(_reads(queries), _reads(keys), heads)
 
 
-def _reads(entries: dict[int, Entry]) -> list[Callable[[], Tensor]]:
-    return [lambda e=entries[layer]: at_least(e.read(), torch.float32) for layer in sorted(entries)]
+def _reads(entries: dict[int, Entry]) -> list[Read]:
+    def read(entry: Entry, rows: slice) -> Tensor:
+        return at_least(entry.read(rows), torch.float32)
+
+    return [partial(read, entries[layer]) for layer in sorted(entries)]
 
 
 def _numbers(rows: list[dict]) -> pd.DataFrame:

@@ -5,8 +5,8 @@ on. Functions that are identical but written in rotated head bases read the same
 ``z = cos sqrt(numel)``, and beside it the cosine of the head-summed circuit ``W_Q^T W_K``, which no
 basis of a head changes (null ``0 +- 1 / d_model``).
 
-All comes from one Gram matrix over the layers, filled block by block: matrices are read as often as
-there are blocks, and never all held at once.
+All comes from one Gram matrix over the layers, filled by blocks of rows, each read for itself:
+matrices are never all held at once.
 
 Source: the terrain write-up, sections 4 to 6; its critique, section B10.
 """
@@ -23,6 +23,9 @@ from ..errors import ProbekitError
 
 _FLOOR = 1e-8  # the write-up's, in the denominator of the cosine
 _BLOCK = 2**24  # numbers of all layers held at once, in float64: 128 MiB
+
+#: Some rows of a layer's matrix, [rows, ...]
+Read = Callable[[slice], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +57,12 @@ class LayerCosines:
 
 
 def layer_cosines(
-    reads: Sequence[Callable[[], Tensor]], *, block: int = _BLOCK, dof: int | None = None
+    reads: Sequence[Read], *, block: int = _BLOCK, dof: int | None = None
 ) -> LayerCosines:
     """Cosines of flattened matrices, ``a . b / (|a| |b| + 1e-8)``, computed in float64.
 
     Args:
-        reads: for each layer a function that gives its matrix, called once for each block of rows.
+        reads: for each layer a function that gives the rows of its matrix that it is asked for.
         block: numbers of all layers together held at once.
         dof: independent entries; None is the size of the matrix. See :func:`circuit_cosines`.
 
@@ -68,20 +71,19 @@ def layer_cosines(
     """
     if len(reads) < 2:
         raise ProbekitError(f"layer_cosines compares two layers at least, not {len(reads)}")
-    shape = reads[0]().shape
+    shape = reads[0](slice(None)).shape
     step = max(1, block // (len(reads) * max(1, shape[1:].numel())))
     gram = torch.zeros(len(reads), len(reads), dtype=torch.float64)
     for start in range(0, shape[0], step):
-        parts = []
-        for read in reads:
-            matrix = read()
-            if matrix.shape != shape:
+        stop = start + step if start + step < shape[0] else None  # to the end, however far it is
+        parts = [read(slice(start, stop)).detach() for read in reads]
+        for at, part in enumerate(parts):
+            if part.shape != (min(step, shape[0] - start), *shape[1:]):
                 raise ProbekitError(
-                    f"layer_cosines needs matrices of one shape, not {tuple(shape)} and "
-                    f"{tuple(matrix.shape)}"
+                    f"layer_cosines needs matrices of one shape, not {tuple(shape)} and that of "
+                    f"layer {at}, {tuple(reads[at](slice(None)).shape)}"
                 )
-            parts.append(matrix[start : start + step].detach().double().cpu().flatten())
-        stacked = torch.stack(parts)
+        stacked = torch.stack([part.double().cpu().flatten() for part in parts])
         gram += stacked @ stacked.mT
     norms = gram.diagonal().sqrt()
     return LayerCosines(
@@ -90,8 +92,8 @@ def layer_cosines(
 
 
 def circuit_cosines(
-    queries: Sequence[Callable[[], Tensor]],
-    keys: Sequence[Callable[[], Tensor]],
+    queries: Sequence[Read],
+    keys: Sequence[Read],
     heads: int,
     *,
     block: int = _BLOCK,
@@ -102,7 +104,8 @@ def circuit_cosines(
     ``<A, B> / (|A| |B|)`` for A random and any B is ``1 / sqrt(numel)``.
 
     Args:
-        queries, keys: for each layer a function that gives the Linear weight [inner, d_model].
+        queries, keys: for each layer a function that gives rows of the Linear weight
+            [inner, d_model].
         heads: query heads; fewer key heads are shared by groups of them.
 
     Raises:
@@ -113,9 +116,11 @@ def circuit_cosines(
 
 
 def head_summed_circuit(
-    W_q: Float[Tensor, "inner d_model"], W_k: Float[Tensor, "kv_inner d_model"], heads: int
-) -> Float[Tensor, "d_model d_model"]:
+    W_q: Float[Tensor, "inner d_query"], W_k: Float[Tensor, "kv_inner d_key"], heads: int
+) -> Float[Tensor, "d_query d_key"]:
     """``sum_h W_Q^h^T W_K^h`` of Linear weights: ``W_q^T W_k`` where each head has its own key.
+
+    Some columns of a weight give the circuit's rows or columns at these.
 
     Raises:
         ProbekitError: rows that do not divide among the heads.
@@ -131,7 +136,6 @@ def head_summed_circuit(
     return grouped.mT @ W_k
 
 
-def _circuit(
-    query: Callable[[], Tensor], key: Callable[[], Tensor], heads: int
-) -> Callable[[], Tensor]:
-    return lambda: head_summed_circuit(query(), key(), heads)
+def _circuit(query: Read, key: Read, heads: int) -> Read:
+    every = slice(None)
+    return lambda rows: head_summed_circuit(query(every)[:, rows], key(every), heads)

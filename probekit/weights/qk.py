@@ -88,17 +88,20 @@ def head_circuits(
     group = W_Q.shape[0] // W_K.shape[0]
     q = _with_bias(W_Q, b_Q, b_K is not None)
     k = _with_bias(W_K, b_K, b_Q is not None).repeat_interleave(group, 0)
-    eigenvalues = torch.linalg.eigvals(k.mT @ q)
+    rows, d = torch.cat([q.mT, k.mT], -2), q.shape[-1]
+    gram = rows @ rows.mT
+    of_q, of_k, crossed = gram[:, :d, :d], gram[:, d:, d:], gram[:, d:, :d]
+    eigenvalues = torch.linalg.eigvals(crossed)
     score = eigenvalues.real.sum(-1) / eigenvalues.abs().sum(-1)
-    # C = Q0 R with Q0 an orthonormal basis of both factors' columns
-    small = torch.linalg.qr(torch.cat([q, k], -1)).R
-    r_q, r_k = small.split(q.shape[-1], dim=-1)
-    circuit = r_q @ r_k.mT
-    singular = torch.linalg.svdvals(circuit)
-    energy = singular.square().sum(-1)
+    energy = (of_q * of_k).sum((-2, -1))
+    root = _gram_root(of_k)
+    largest = torch.linalg.eigvalsh(root.mT @ of_q @ root)[:, -1]
+    # [q k] = Q0 R^T with Q0 orthonormal: in that basis the circuit is R_q^T R_k.
+    r_q, r_k = _gram_root(gram).split(d, dim=-2)
+    circuit = r_q.mT @ r_k
     symmetric = torch.linalg.eigvalsh((circuit + circuit.mT) / 2)
     positive = symmetric.clamp(min=0).square().sum(-1) / symmetric.square().sum(-1)
-    return HeadCircuits(score, positive, energy / singular[:, 0].square(), energy.sqrt())
+    return HeadCircuits(score, positive, energy / largest, energy.sqrt())
 
 
 def circuit_null(d_model: int, d_head: int) -> CircuitNull:
@@ -153,6 +156,15 @@ def split_heads(
             "[heads * d_head, d_model]"
         )
     return weight.unflatten(0, (heads, -1)).mT
+
+
+def _gram_root(gram: Float[Tensor, "head n n"]) -> Float[Tensor, "head n n"]:
+    """R with ``R R^T`` a Gram matrix, singular or not."""
+    root, failed = torch.linalg.cholesky_ex(gram)
+    if not failed.any():
+        return root
+    values, vectors = torch.linalg.eigh(gram)
+    return vectors * values.clamp(min=0).sqrt()[:, None, :]
 
 
 def _with_bias(W: Tensor, b: Tensor | None, other: bool) -> Tensor:

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,14 @@ class Entry:
     kind: str
     rest: str
     ndim: int
-    load: Callable[[], Tensor]
+    load: Callable[[slice], Tensor]  # of the rows that are stored
     pick: Callable[[Tensor], Tensor] | None = None
 
-    def read(self) -> Tensor:
-        """The numbers, [out, in] where it is a matrix."""
-        loaded = self.load().detach()
-        return loaded if self.pick is None else self.pick(loaded)
+    def read(self, rows: slice = slice(None)) -> Tensor:
+        """The numbers, [out, in] where it is a matrix; or some rows, all that is then loaded."""
+        if self.pick is None:
+            return self.load(rows).detach()
+        return self.pick(self.load(slice(None)).detach())[rows]
 
     @property
     def is_matrix(self) -> bool:
@@ -128,14 +130,16 @@ def _of_module(module: nn.Module, heads: int | None) -> WeightSource:
         named = weights(module)  # type: ignore[arg-type]
         config = config or getattr(module, "cfg", None)
     tensors = {
-        n: (t.ndim, lambda t=t: t.detach()) for n, t in named.items() if t.is_floating_point()
+        n: (t.ndim, lambda rows, t=t: t.detach()[rows])
+        for n, t in named.items()
+        if t.is_floating_point()
     }
     plain = getattr(config, "to_dict", None)
     facts = plain() if plain else {} if config is None else vars(config)
     return _assembled(type(inner or module).__name__, tensors, facts, heads)
 
 
-def _stored(folder: Path) -> dict[str, tuple[int, Callable[[], Tensor]]]:
+def _stored(folder: Path) -> dict[str, tuple[int, Callable[[slice], Tensor]]]:
     """Names, dimensions and readers of all tensors; the files' headers are all that is read."""
     from safetensors import safe_open
 
@@ -149,23 +153,23 @@ def _stored(folder: Path) -> dict[str, tuple[int, Callable[[], Tensor]]]:
     if missing or not files:
         what = f"lacks {', '.join(missing)}" if missing else "has no safetensors files"
         raise ProbekitError(f"{folder} {what}; give a folder that save_pretrained wrote")
-    tensors: dict[str, tuple[int, Callable[[], Tensor]]] = {}
+    tensors: dict[str, tuple[int, Callable[[slice], Tensor]]] = {}
     for file in files:
         with safe_open(file, "pt") as opened:
             for name in opened.keys():  # noqa: SIM118 (no mapping)
                 header = opened.get_slice(name)
                 if "F" in header.get_dtype():  # not the position ids that some files hold
                     ndim = len(header.get_shape())
-                    tensors[name] = (ndim, lambda file=file, name=name: _load(file, name))
+                    tensors[name] = (ndim, partial(_load, file, name))
     return tensors
 
 
-def _load(file: Path, name: str) -> Tensor:
+def _load(file: Path, name: str, rows: slice) -> Tensor:
     from safetensors import safe_open
 
     # A copy, and the file closed at once: pages that stay mapped count as resident memory.
     with safe_open(file, "pt") as opened:
-        return opened.get_tensor(name).clone()
+        return opened.get_slice(name)[rows].clone()
 
 
 def _folder_config(folder: Path) -> dict[str, Any]:
@@ -184,7 +188,7 @@ def _folder_config(folder: Path) -> dict[str, Any]:
 
 def _assembled(
     name: str,
-    tensors: Mapping[str, tuple[int, Callable[[], Tensor]]],
+    tensors: Mapping[str, tuple[int, Callable[[slice], Tensor]]],
     config: Mapping[str, Any],
     heads: int | None,
 ) -> WeightSource:

@@ -28,7 +28,7 @@ from ..errors import ProbekitError
 
 THRESHOLDS = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
 """The write-up's: all five in its section 4, the last four in sections 5 and 6."""
-_CHUNK = 2**20
+_CHUNK = 2**18  # weights: what is made of them stays in the cache
 _SHIFT = 13  # of a float32's 31 bits of magnitude: bins of 2^-10 relative width
 _BINS = 2**31 >> _SHIFT
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 import numpy as np
 import pytest
@@ -71,7 +72,7 @@ def test_wilson():
 def test_cosines_against_torch(block):
     matrices = [normal(10, 7, seed=seed) for seed in range(3)]
     matrices[2] = matrices[2] + 0.5 * matrices[1]
-    found = layer_cosines([lambda m=m: m for m in matrices], block=block)
+    found = layer_cosines([lambda rows, m=m: m[rows] for m in matrices], block=block)
     for i in range(3):
         for j in range(3):
             expected = torch.cosine_similarity(matrices[i].flatten(), matrices[j].flatten(), 0)
@@ -82,7 +83,7 @@ def test_cosines_against_torch(block):
 
 def test_unrelated_layers_have_unit_z():
     matrices = normal(40, 12, 15, seed=9)
-    found = layer_cosines([lambda m=m: m for m in matrices])
+    found = layer_cosines([lambda rows, m=m: m[rows] for m in matrices])
     upper = found.z[tuple(torch.triu_indices(40, 40, 1))]
     assert float(upper.std()) == pytest.approx(1, rel=0.06)
     assert abs(float(upper.mean())) < 3 / 780**0.5
@@ -93,16 +94,16 @@ def test_unrelated_layers_have_unit_z():
 def test_rotated_heads_hide_from_weights_and_not_from_circuits():
     q, k = normal(32, 40, seed=10), normal(32, 40, seed=11)
     turn = torch.block_diag(*torch.linalg.qr(normal(2, 16, 16, seed=12)).Q)
-    queries = [lambda: q, lambda: turn @ q]
-    keys = [lambda: k, lambda: turn @ k]
+    queries = [lambda rows: q[rows], lambda rows: (turn @ q)[rows]]
+    keys = [lambda rows: k[rows], lambda rows: (turn @ k)[rows]]
     assert abs(float(layer_cosines(queries).adjacent[0])) < 0.3
     assert float(circuit_cosines(queries, keys, 2).adjacent[0]) == pytest.approx(1)
 
 
 def test_random_circuits_have_deviation_one_over_d_model():
     factors = normal(2, 40, 6, 16, seed=13)
-    queries = [lambda m=m: m for m in factors[0]]
-    keys = [lambda m=m: m for m in factors[1]]
+    queries = [lambda rows, m=m: m[rows] for m in factors[0]]
+    keys = [lambda rows, m=m: m[rows] for m in factors[1]]
     found = circuit_cosines(queries, keys, 2)
     upper = found.cosines[tuple(torch.triu_indices(40, 40, 1))]
     assert found.null_sd == 1 / 16
@@ -124,15 +125,22 @@ def test_norm_scales():
     assert dataclasses.asdict(found) == pytest.approx(expected | counts)
 
 
+@pytest.mark.parametrize("other", [(4, 3), (5, 2), (3, 2)])
+@pytest.mark.parametrize("block", [1, 2 * 2 * 3, 2**24])
+def test_layers_of_another_shape_are_refused(other, block):
+    reads = [lambda rows, n=n: normal(*n, seed=1)[rows] for n in ((4, 2), other)]
+    said = re.escape(f"one shape, not (4, 2) and that of layer 1, {other}")
+    with pytest.raises(ProbekitError, match=f"{said}$"):
+        layer_cosines(reads, block=block)
+
+
 def test_refusals():
     with pytest.raises(ProbekitError, match=r"^neuron_importance needs W_in and W_gate \[d_mlp,"):
         neuron_importance(normal(6, 5, seed=1), normal(6, 5, seed=1))
     with pytest.raises(ProbekitError, match=r"^neuron_importance needs .* and \(4,\); these are"):
         neuron_importance(normal(6, 5, seed=1), normal(5, 6, seed=1), gamma=normal(4, seed=1))
     with pytest.raises(ProbekitError, match=r"^layer_cosines compares two layers at least, not 1$"):
-        layer_cosines([lambda: normal(2, 2, seed=1)])
-    with pytest.raises(ProbekitError, match=r"one shape, not \(2, 2\) and \(2, 3\)$"):
-        layer_cosines([lambda: normal(2, 2, seed=1), lambda: normal(2, 3, seed=1)])
+        layer_cosines([lambda rows: normal(2, 2, seed=1)[rows]])
     with pytest.raises(ProbekitError, match=r"^3 heads do not fit W_q \(4, 2\) and W_k \(4, 2\)$"):
         head_summed_circuit(normal(4, 2, seed=1), normal(4, 2, seed=1), 3)
     with pytest.raises(ProbekitError, match=r"^count must be from 0 to number = 3, not 4$"):

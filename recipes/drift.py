@@ -7,7 +7,7 @@ AdamW, and its velocity goes to 0 too, as its norm does. So norms stand beside v
 arm without weight decay beside the published one, and attention, head by head, beside uniform
 attention.
 
-    probekit run drift --preset quick --jobs 2      three seeds, 9,000 steps
+    probekit run drift --preset quick --jobs 2      three seeds, 8,000 steps
     probekit run drift --preset paper --jobs 2      five seeds, 25,000 steps, as published
 
 Expected: with decay, validation accuracy .90 at 3,000 to 4,500 steps. Over the last third of the
@@ -64,7 +64,7 @@ class Config:
     seeds: tuple[int, ...] = (42, 43, 44)  # of weights and batches; the split is the published one
     modulus: int = 113
     d_model: int = 128
-    steps: int = 9_000  # optimizer steps
+    steps: int = 8_000  # optimizer steps
     batch: int = 512  # examples a step, drawn with replacement
     lr: float = 1e-3  # AdamW, constant
     weight_decay: float = 1.0  # on all parameters, in the arm with decay

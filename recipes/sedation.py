@@ -90,7 +90,7 @@ class Config:
     steps: int = 1_500  # of Adam; published: about 10,000
     leak_free_steps: int = 2_000  # of AdamW with weight decay 0.5, lr 2e-3, batch 256
     frozen_steps: int = 1_000  # of the conditions with frozen attention; published: about 15,600
-    targets: tuple[float, ...] = (11.5, 10.0, 8.0, 6.0, 5.0, 4.0, 3.0, 2.5)  # norms to clamp to
+    targets: tuple[float, ...] = (8.0, 6.0, 4.0, 3.0, 2.5)  # norms to clamp to
     sigmas: tuple[float, ...] = (1.0, 2.0, 3.0)  # deviations of the noise
     draws: int = 3  # of the noise, the same in every setting
     examples: int = 500  # held-out sums

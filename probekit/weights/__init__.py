@@ -34,6 +34,7 @@ from .sparsity import SparsityStats as SparsityStats
 from .sparsity import gaussian_error as gaussian_error
 from .sparsity import published_sparsity_null as published_sparsity_null
 from .spectra import SpectrumStats as SpectrumStats
+from .spectra import singular_values as singular_values
 from .spectra import spectrum_row as spectrum_row
 from .spectrum_nulls import SpectrumNull as SpectrumNull
 from .spectrum_nulls import spectrum_null as spectrum_null

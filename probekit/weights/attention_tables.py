@@ -14,13 +14,13 @@ from .names import LAYER_TYPES
 from .published_qk import published_qk, published_qk_null
 from .qk import circuit_null, fold_norm, head_circuits, split_heads
 from .sources import Entry, WeightSource
-from .tables import Progress, at_least, precise
+from .tables import Progress
 
 _NUMBERS = ("score", "positive_energy", "stable_rank", "norm")
 
 
 def qk_tables(
-    source: WeightSource, dtype: torch.dtype | None, progress: Progress[tuple[str, str, int]]
+    source: WeightSource, progress: Progress[tuple[str, str, int]]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Circuits of each head (none where the number of heads is unknown); the published products.
 
@@ -42,7 +42,7 @@ def qk_tables(
         heads = source.heads[stack]
         if heads is not None:
             circuits += [where | row for row in _circuit_rows(part, heads)]
-        W_q, W_k = (precise(part.weight(side), dtype) for side in "qk")
+        W_q, W_k = (part.weight(side) for side in "qk")
         if W_q.shape == W_k.shape:
             published.append(where | _published_row(W_q, W_k))
     return pd.DataFrame(circuits), pd.DataFrame(published)
@@ -164,7 +164,8 @@ def _cosines(source: WeightSource, stack: str, type: str) -> LayerCosines | None
 
 def _reads(entries: dict[int, Entry]) -> list[Read]:
     def read(entry: Entry, rows: slice) -> Tensor:
-        return at_least(entry.read(rows), torch.float32)
+        numbers = entry.read(rows)
+        return numbers if numbers.dtype == torch.float64 else numbers.float()
 
     return [partial(read, entries[layer]) for layer in sorted(entries)]
 

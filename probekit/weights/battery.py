@@ -1,8 +1,8 @@
 """``weight_battery``: every number of this package, of one model, each beside its null.
 
 Matrices are read one at a time, so that a folder of shards of any size needs the memory of its
-largest matrix, two or three times over, and of 128 MiB more. Time goes into one ``svdvals`` for
-each matrix and for each published query-key product.
+largest matrix in float64, two or three times over, and of 128 MiB more. Time goes into the singular
+values of each matrix and of each published query-key product.
 
 For a model of the same shape that knows nothing, run it on ``pk.random_twin(model, seed)``.
 """
@@ -15,7 +15,6 @@ from typing import Any
 import pandas as pd
 import torch
 
-from ..errors import ProbekitError
 from .attention_tables import layer_tables, qk_tables
 from .sources import WeightSource, read_weights
 from .tables import (
@@ -86,7 +85,6 @@ def weight_battery(
     source: Any,
     *,
     heads: int | None = None,
-    dtype: torch.dtype | None = None,
     progress: bool = True,
 ) -> WeightBattery:
     """Run the battery over a model, a Hugging Face config, or a folder of safetensors files.
@@ -94,16 +92,11 @@ def weight_battery(
     Args:
         source: see :func:`probekit.weights.read_weights`.
         heads: query heads of every stack, where no config says.
-        dtype: least precision of spectra and published products; None is float64 for matrices with
-            a side of up to 512, and float32 beyond. In float32 a condition number k is right to
-            about k / 1e7, relatively, and the rest to 1e-6; float64 takes twice as long.
         progress: whether to show a bar for each pass.
 
     Raises:
-        ProbekitError: as :func:`probekit.weights.read_weights`, or a dtype of less than float32.
+        ProbekitError: as :func:`probekit.weights.read_weights`.
     """
-    if dtype not in (None, torch.float32, torch.float64):
-        raise ProbekitError(f"dtype must be torch.float32 or torch.float64, not {dtype}")
     if not isinstance(source, WeightSource):
         source = read_weights(source, heads=heads)
 
@@ -113,8 +106,8 @@ def weight_battery(
         return tqdm(items, desc=what, disable=not progress)
 
     with torch.no_grad():
-        spectra, sparsity, sparsity_pooled = spectra_and_sparsity(source, dtype, shown)
-        qk, published = qk_tables(source, dtype, shown)
+        spectra, sparsity, sparsity_pooled = spectra_and_sparsity(source, shown)
+        qk, published = qk_tables(source, shown)
         neurons, neurons_pooled = neuron_tables(source, shown)
         layers, layers_pooled = layer_tables(source, shown)
         return WeightBattery(

@@ -72,18 +72,22 @@ def layer_cosines(
     if len(reads) < 2:
         raise ProbekitError(f"layer_cosines compares two layers at least, not {len(reads)}")
     shape = reads[0](slice(None)).shape
-    step = max(1, block // (len(reads) * max(1, shape[1:].numel())))
+    width = shape[1:].numel()
+    step = max(1, block // (len(reads) * max(1, width)))
     gram = torch.zeros(len(reads), len(reads), dtype=torch.float64)
+    buffer = torch.empty(len(reads), min(step, shape[0]) * width, dtype=torch.float64)
     for start in range(0, shape[0], step):
         stop = start + step if start + step < shape[0] else None  # to the end, however far it is
-        parts = [read(slice(start, stop)).detach() for read in reads]
-        for at, part in enumerate(parts):
-            if part.shape != (min(step, shape[0] - start), *shape[1:]):
+        here = (min(step, shape[0] - start), *shape[1:])
+        stacked = buffer[:, : here[0] * width]
+        for at, read in enumerate(reads):
+            part = read(slice(start, stop)).detach()
+            if part.shape != here:
                 raise ProbekitError(
                     f"layer_cosines needs matrices of one shape, not {tuple(shape)} and that of "
-                    f"layer {at}, {tuple(reads[at](slice(None)).shape)}"
+                    f"layer {at}, {tuple(read(slice(None)).shape)}"
                 )
-        stacked = torch.stack([part.double().cpu().flatten() for part in parts])
+            stacked[at] = part.flatten()
         gram += stacked @ stacked.mT
     norms = gram.diagonal().sqrt()
     return LayerCosines(

@@ -20,6 +20,7 @@ from torch import Tensor
 from ..checks import check_sizes
 from ..errors import ProbekitError
 from ..geometry import participation_ratio
+from .spectra import singular_values
 
 _FLOOR = 1e-10  # the write-up's, in the symmetry deviation
 _SIZE = 160  # of the simulated matrices
@@ -75,7 +76,7 @@ class PublishedQKNull:
 def published_qk(
     W_q: Float[Tensor, "inner d_model"], W_k: Float[Tensor, "kv_inner width"]
 ) -> PublishedQK:
-    """The published numbers, in the precision of the weights.
+    """The published numbers, in float64.
 
     Raises:
         ProbekitError: different shapes, as of grouped key heads: there the product is not square.
@@ -85,8 +86,8 @@ def published_qk(
             f"published_qk needs two weights of one shape, not {tuple(W_q.shape)} and "
             f"{tuple(W_k.shape)}; of grouped heads there is no such product, use head_circuits"
         )
-    product = W_q @ W_k.mT
-    singular = torch.linalg.svdvals(product).double()
+    product = W_q.double() @ W_k.double().mT
+    singular = singular_values(product)
     eigenvalues = torch.linalg.eigvalsh((product + product.mT) / 2).flip(0)
     deviation = (product - product.mT).norm() / (product.norm() + _FLOOR)
     return PublishedQK(

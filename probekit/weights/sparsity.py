@@ -119,7 +119,8 @@ class Magnitudes:
             powers += [wide.sum(), square.sum(), wide @ square, square @ square]
             total += float(np.abs(wide).sum())
             bits = size.astype(np.float32).view(np.int32) >> _SHIFT
-            counts += np.bincount(bits, minlength=_BINS)
+            here = np.bincount(bits)
+            counts[: len(here)] += here
         if not (weights.numel() and np.isfinite(powers).all()):
             raise ProbekitError(
                 f"weights must be finite and at least one, not {weights.numel()} with a sum of "

@@ -1,8 +1,8 @@
 """Singular values of one weight matrix: how many directions it uses, and how evenly.
 
-Take the values of ``torch.linalg.svdvals`` and read each number beside what an iid matrix of the
-same shape has (:func:`probekit.weights.spectrum_null`): a low stable rank, or a large condition
-number, is what random matrices have too. Quantised weights (float16) have a floor under their
+Take :func:`singular_values` and read each number beside what an iid matrix of the same shape has
+(:func:`probekit.weights.spectrum_null`): a low stable rank, or a large condition number, is what
+random matrices have too. Quantised weights (float16) have a floor under their
 smallest singular values, so that condition numbers of them say little.
 
 Source: the terrain write-up, sections 4 to 6; its critique, section B7.
@@ -20,6 +20,7 @@ from ..geometry import dims_for_variance, participation_ratio
 ACTIVE = 0.01
 """Share of the largest singular value from which a direction counts as active."""
 _FLOOR = 1e-10  # the write-up's, under the smallest singular value
+_SMALL = 512  # smaller side of matrices whose decomposition takes no time worth sparing
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,20 @@ class SpectrumStats:
     log10_condition: float
 
 
+def singular_values(matrix: Float[Tensor, "rows cols"]) -> Float[Tensor, " value"]:
+    """Singular values in float64, descending.
+
+    Of matrices with both sides above 512 as roots of the Gram matrix's eigenvalues: in less time
+    than ``svdvals`` in float32 takes, and right to ``k^2 / 1e15`` relatively for a condition number
+    k, where those are right to k / 1e7.
+    """
+    matrix = matrix.double()
+    if min(matrix.shape) <= _SMALL:
+        return torch.linalg.svdvals(matrix)
+    gram = matrix @ matrix.mT if len(matrix) < matrix.shape[1] else matrix.mT @ matrix
+    return torch.linalg.eigvalsh(gram).clamp(min=0).sqrt().flip(0)
+
+
 def spectrum_row(singular_values: Float[Tensor, " value"]) -> SpectrumStats:
     """The statistics of one matrix, computed in float64.
 
@@ -58,7 +73,7 @@ def spectrum_row(singular_values: Float[Tensor, " value"]) -> SpectrumStats:
     if not (len(s) and s.isfinite().all() and s[-1] >= 0 and s[0] > 0):
         raise ProbekitError(
             f"singular_values needs finite values from 0 that are not all 0, not {len(s)} values; "
-            "pass torch.linalg.svdvals of a matrix"
+            "pass the singular_values of a matrix"
         )
     energy = s.square()
     condition = float(s[0] / (s[-1] + _FLOOR))

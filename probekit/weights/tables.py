@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import pandas as pd
 import torch
-from torch import Tensor
 
 from .. import geometry
 from .input_norms import input_norms
@@ -20,10 +19,8 @@ from .neurons import importance_cv_null, neuron_importance, wilson
 from .norms import norm_scales
 from .sources import Entry, WeightSource
 from .sparsity import GAUSSIAN, Magnitudes, gaussian_error
-from .spectra import SpectrumStats, spectrum_row
+from .spectra import SpectrumStats, singular_values, spectrum_row
 from .spectrum_nulls import spectrum_null
-
-_SMALL = 512  # smaller side of matrices whose decomposition takes no time worth sparing
 
 Item = TypeVar("Item")
 #: Wraps what is iterated over, such as in a progress bar, with a word for what it is.
@@ -31,11 +28,11 @@ Progress = Callable[[list[Item], str], Iterable[Item]]
 
 
 def spectra_and_sparsity(
-    source: WeightSource, dtype: torch.dtype | None, progress: Progress[Entry]
+    source: WeightSource, progress: Progress[Entry]
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Spectra (of the layers' matrices), sparsity (of all), and sparsity pooled by type.
 
-    Each matrix is read once here, and has one ``svdvals``.
+    Each matrix is read once here, and decomposed once.
     """
     spectra, sparsity = [], []
     pooled: dict[tuple[str, str], Magnitudes] = {}
@@ -47,10 +44,9 @@ def spectra_and_sparsity(
         for key in {(entry.type, entry.stack), (entry.type, "all"), ("all", "all")}:
             pooled[key] = pooled[key] + small if key in pooled else small
         if entry.type in LAYER_TYPES:
-            matrix = precise(stored, dtype)
-            row = spectrum_row(torch.linalg.svdvals(matrix))
-            shape = {"rows": len(matrix), "cols": matrix.shape[1]}
-            spectra.append(where | shape | beside(row, spectrum_null(*matrix.shape).value))
+            row = spectrum_row(singular_values(stored))
+            shape = {"rows": len(stored), "cols": stored.shape[1]}
+            spectra.append(where | shape | beside(row, spectrum_null(*stored.shape).value))
     if not len(source.stacks) > 1:  # then a type's only stack is all there is
         pooled = {key: small for key, small in pooled.items() if key[1] == "all"}
     rows = [
@@ -174,17 +170,6 @@ def _bias_rows(entry: Entry, max_distance: int, length: int = 128) -> list[dict[
             row[f"kind_{direction}"] = profile.kind[at]
         rows.append(row)
     return rows
-
-
-def at_least(matrix: Tensor, dtype: torch.dtype) -> Tensor:
-    """``matrix`` in its own precision, or in ``dtype`` where that is more."""
-    return matrix.to(torch.promote_types(matrix.dtype, dtype))
-
-
-def precise(matrix: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """``matrix`` in ``dtype`` at least; None is float64 up to a smaller side of 512, or float32."""
-    small = min(matrix.shape) <= _SMALL
-    return at_least(matrix, dtype or (torch.float64 if small else torch.float32))
 
 
 def beside(stats: Any, null: Any) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from transformers import (
 )
 
 import probekit as pk
-from probekit.errors import ProbekitError
 from probekit.weights import WeightBattery, weight_battery
 
 RENAMED = {
@@ -224,16 +223,3 @@ def test_unknown_heads_and_display(tmp_path):
     assert repr(found).startswith(f"WeightBattery('{tmp_path.name}': rows of spectra 12, ")
     assert "pass heads=" in repr(found) and "spectra (12)" in found._repr_html_()
     assert len(weight_battery(tmp_path, heads=4, progress=False).qk) == 8
-
-
-def test_precision_by_size_and_by_wish():
-    small = BertModel(families.tiny_bert())
-    exact = weight_battery(small, progress=False).spectra["condition"]
-    same = weight_battery(small, dtype=torch.float64, progress=False).spectra["condition"]
-    rough = weight_battery(small, dtype=torch.float32, progress=False).spectra["condition"]
-    assert exact.equals(same) and not exact.equals(rough)
-
-
-def test_a_low_precision_is_refused():
-    with pytest.raises(ProbekitError, match=r"^dtype must be torch.float32 or torch.float64, not"):
-        weight_battery(BertModel(families.tiny_bert()), dtype=torch.float16)

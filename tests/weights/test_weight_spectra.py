@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from probekit.errors import ProbekitError
-from probekit.weights import SpectrumStats, spectra, spectrum_null, spectrum_nulls, spectrum_row
+from probekit.weights import (
+    SpectrumStats,
+    singular_values,
+    spectra,
+    spectrum_null,
+    spectrum_nulls,
+    spectrum_row,
+)
 
 NAMES = [field.name for field in dataclasses.fields(SpectrumStats)]
 
@@ -36,6 +43,21 @@ def by_loops(matrix: np.ndarray) -> dict[str, float]:
         "condition": condition,
         "log10_condition": math.log10(condition),
     }
+
+
+@pytest.mark.parametrize("shape", [(7, 4), (600, 520), (520, 600), (530, 530)])
+def test_singular_values_against_numpy(shape):
+    """The larger go through a Gram matrix; k is some hundreds here, ten thousand if square."""
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(3))
+    expected = np.linalg.svd(matrix.double().numpy(), compute_uv=False)
+    np.testing.assert_allclose(singular_values(matrix).numpy(), expected, rtol=1e-6)
+
+
+def test_singular_values_of_a_matrix_of_low_rank():
+    low = torch.randn(600, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    found = singular_values(low @ low.mT)
+    assert found.isfinite().all() and found[2] > 1e7 * found[3]
+    torch.testing.assert_close(found[:3], torch.linalg.svdvals(low).square())
 
 
 @pytest.mark.parametrize("shape", [(12, 12), (9, 30), (30, 9)])

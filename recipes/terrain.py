@@ -31,6 +31,7 @@ from typing import Any
 import probekit.recipes
 from probekit.claims import Blocked, Claim
 from probekit.hooked.model import HookedModel
+from probekit.terrain.census import census_of, id_ranges_of, used_rows_of
 from probekit.terrain.pictures import terrain_figure
 from probekit.terrain.presenting import present_models
 from probekit.terrain.table import table_readings
@@ -55,7 +56,7 @@ from probekit.terrain.units import (
 NAME = "terrain"
 WRITE_UP = "Geometric Terrain Analysis, embeddings and layers"
 CORRECTED = "the same, corrected"
-CONSTANTS = (0.0, 0.19471, 0.25, 0.29514, 0.5)  # .25 for comparison
+CONSTANTS = (0.0, 0.1, 0.19471, 0.2, 0.25, 0.29514, 0.3, 0.5, 0.7, 0.9)  # .25 for comparison
 CATEGORIES = {
     "animals": "cat dog bird fish horse mouse bear wolf deer fox lion tiger snake whale frog "
     "rabbit monkey elephant",
@@ -121,6 +122,9 @@ def run_unit(config: Config, unit: Unit, run_dir: Path, position: int) -> None:
         found = table_readings(table, CONSTANTS, config.draw)
         mean = found["cosines"]["mean"]
         return found | {
+            "census": census_of(model),
+            "used rows": used_rows_of(table, tokenizer),
+            "id ranges": id_ranges_of(table, tokenizer),
             "digits": digits_of(table, tokenizer),
             "categories": categories_of(table, tokenizer, CATEGORIES, mean, config.sets),
             "special tokens": specials_of(table, tokenizer),
@@ -171,6 +175,9 @@ CLAIMS = [
           "an embedding uses about half its dimensions: participation ratio / d", (0.53, 0.56), 0.0,
           reading("spectrum", "participation / dim"),
           reading("spectrum", "participation / dim", kind=TWIN), "random twins"),
+    Claim("003-01.used", CORRECTED, "without rows that no text uses, debiased", (0.53, 0.56), 0.0,
+          reading("used rows", "debiased"), reading("used rows", "debiased", kind=TWIN),
+          "random twins"),
     Claim("003-01.qwen", WRITE_UP, "it is .535 of Qwen3.5-0.8B", 0.535, 0.01,
           reading("spectrum", "participation / dim", model=QWEN),
           reading("spectrum", "participation / dim", kind=TWIN, model=QWEN), "random twins"),
@@ -241,6 +248,21 @@ def rows_of(results: Results) -> dict[str, list[dict[str, str]]]:
                 if reading not in own[group]
             ]
             tables[f"{name}: {group}"] = rows
+        census = own["census"]
+        tables[f"{name}: parameters"] = [
+            {"part": part, "parameters": f"{number:,}"}
+            for part, number in {**census["parameters"], "total": census["total"]}.items()
+        ] + [
+            {"part": f"{table} tied", "parameters": str(tied)}
+            for table, tied in census["tied"].items()
+        ]
+        tables[f"{name}: rows that texts use"] = [
+            {"reading": key, "measured": text(value)} for key, value in own["used rows"].items()
+        ]
+        tables[f"{name}: ranges of ids"] = [
+            {"range": each, **{key: text(value) for key, value in found.items()}}
+            for each, found in own["id ranges"].items()
+        ]
         tables[f"{name}: categories"] = [
             {"category": each, **{key: text(value) for key, value in found.items()}}
             for each, found in own["categories"].items()

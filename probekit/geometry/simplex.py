@@ -19,6 +19,9 @@ from torch import Tensor
 
 from ..errors import ProbekitError
 
+_CACHED = 2**18
+"""Coordinates of the simplices that a processor works on at once: they stay in its cache."""
+
 
 def n_edges(k: int) -> int:
     """Edges of a k-simplex: ``k (k + 1) / 2``."""
@@ -69,9 +72,18 @@ def simplex_volume(points: Float[Tensor, "*batch points dim"]) -> Float[Tensor, 
     k = _order(points)
     if points.shape[-1] < k:
         return points.new_zeros(points.shape[:-2], dtype=_result_dtype(points))
-    edges = (points[..., 1:, :] - points[..., :1, :]).double()
-    log_det = torch.linalg.slogdet(edges @ edges.mT).logabsdet
-    return (log_det / 2 - math.lgamma(k + 1)).exp().to(_result_dtype(points))
+    flat = points.reshape(-1, *points.shape[-2:])
+    at_once = (
+        max(1, _CACHED // max(1, points.shape[-2:].numel()))
+        if flat.device.type == "cpu"
+        else len(flat)
+    )
+    log_dets = []
+    for some in flat.split(max(1, at_once)):
+        edges = (some[:, 1:] - some[:, :1]).double()
+        log_dets.append(torch.linalg.slogdet(edges @ edges.mT).logabsdet)
+    volumes = (torch.cat(log_dets) / 2 - math.lgamma(k + 1)).exp()
+    return volumes.view(points.shape[:-2]).to(_result_dtype(points))
 
 
 def regular_simplex(

@@ -21,9 +21,7 @@ from ..checks import check_sizes
 from ..errors import ProbekitError
 from .simplex import simplex_volume
 
-CHUNK = 128
-"""Simplices whose points are gathered at once: they stay in the processor's cache."""
-
+_GATHERED = 2**18  # coordinates of points gathered at once: they stay in the processor's cache
 _DISTANCES = 16_384  # simplices at once where only distances are gathered
 
 LOST_DIGITS = 1e-9
@@ -139,7 +137,7 @@ def simplex_volumes(
 
 
 def _from_edges(x: Tensor, simplices: Tensor) -> Tensor:
-    chunks = simplices.split(CHUNK)
+    chunks = simplices.split(max(1, _GATHERED // max(1, simplices.shape[1] * x.shape[1])))
     points = (x.index_select(0, chunk.flatten()).view(*chunk.shape, x.shape[1]) for chunk in chunks)
     return torch.cat([simplex_volume(each.double()) for each in points])
 

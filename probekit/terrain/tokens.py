@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..attachment import attach
+from ..errors import CardError
 from ..geometry.categories import (
     category_lift,
     intra_cosine,
@@ -40,9 +41,18 @@ SPECIALS = 5  # sentinels
 
 
 def embedding_of(model: HookedModel) -> Table:
-    """The rows of a model's input embedding, one a token."""
+    """The rows of a model's input embedding, one a token.
+
+    Raises:
+        CardError: a model that embeds no tokens, or two kinds of input.
+    """
     inner: Any = model.original_model
-    return inner.get_input_embeddings().weight.detach()
+    try:
+        return inner.get_input_embeddings().weight.detach()
+    except (AttributeError, NotImplementedError):
+        raise CardError(
+            f"{type(inner).__name__} has no one embedding of tokens; take a language model"
+        ) from None
 
 
 def single_token(tokenizer: Any, word: str) -> int | None:

@@ -4,6 +4,8 @@ Each has ``config``, the arguments that rebuild it, and ``health()``; save and l
 :func:`save_modulator` and :func:`load_modulator`.
 """
 
+from .cv_check import CvCheck as CvCheck
+from .cv_check import cv_check as cv_check
 from .field import SimplexField as SimplexField
 from .lerp import LerpModulator as LerpModulator
 from .lerp import from_relations as from_relations

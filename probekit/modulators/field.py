@@ -5,7 +5,7 @@ What misleads, each of it kept as published:
 
 * Gates only attenuate: the factor lies in ``[prod_k (1 - alpha_k), 1]``. Near-constant gates merely
   rescale the active coordinates against the others, which a following norm turns into a boost of
-  the "null space". The control is a constant gate.
+  the "null space". The control is ``gate="constant"``: the same gates, blind to the input.
 * "Validity" (V^2 > 0) is always 1: V^2 of points is a Gram determinant. The validity heads do not
   reach the output and get no gradient: 20 of the published 38,552 parameters.
 * The k = 1 expert is constant: its features are the squared edge d^2 and V^2, which is d^2 again,
@@ -61,6 +61,7 @@ class SimplexField(nn.Module):
         null_fraction: share of coordinates left alone, rounded down to a whole number of them.
         null_at: the last coordinates, or a random choice. The write-up's code fails at the latter.
         template: the frozen simplex: regular, or as published.
+        gate: from the simplex, or constant, ``g_k = sigmoid(c)``: the control.
         seed: of the random choice and the initial values, which are those of ``nn.Linear``.
 
     Raises:
@@ -84,6 +85,7 @@ class SimplexField(nn.Module):
         null_fraction: float | int = 0.25,
         null_at: Literal["tail", "random"] = "tail",
         template: Literal["regular", "published"] = "regular",
+        gate: Literal["simplex", "constant"] = "simplex",
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -94,6 +96,7 @@ class SimplexField(nn.Module):
         _check_experts(experts)
         _check_choice("null_at", null_at, ("tail", "random"))
         _check_choice("template", template, tuple(_TEMPLATES))
+        _check_choice("gate", gate, ("simplex", "constant"))
         #: The arguments that rebuild it.
         self.config: dict[str, Any] = {
             "d_model": d_model,
@@ -107,6 +110,7 @@ class SimplexField(nn.Module):
             "null_fraction": null_fraction,
             "null_at": null_at,
             "template": template,
+            "gate": gate,
             "seed": seed,
         }
         self.d_model, self.n_layers = d_model, n_layers
@@ -115,7 +119,13 @@ class SimplexField(nn.Module):
         active = _active(d_model, null_fraction, null_at, generator)
         self.register_buffer("active", active)
         self.experts = nn.ModuleList(
-            _Expert(_TEMPLATES[template](k, d_vertex), len(active), deform_scale, generator)
+            _Expert(
+                _TEMPLATES[template](k, d_vertex),
+                len(active),
+                deform_scale,
+                gate == "constant",
+                generator,
+            )
             for k in experts
         )
         start = torch.logit(torch.tensor(alpha, dtype=torch.float64))
@@ -192,10 +202,16 @@ class _Expert(nn.Module):
     template: Tensor
 
     def __init__(
-        self, template: Tensor, n_active: int, deform_scale: float | int, generator: torch.Generator
+        self,
+        template: Tensor,
+        n_active: int,
+        deform_scale: float | int,
+        constant: bool,
+        generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.k = len(template) - 1
+        self.constant = constant
         self.deform_scale = deform_scale
         features = n_edges(self.k) + 1
         self.register_buffer("template", template)
@@ -211,6 +227,8 @@ class _Expert(nn.Module):
         row, column = torch.triu_indices(self.k + 1, self.k + 1, 1, device=here.device)
         edges, v2 = squared[..., row, column], cayley_menger(squared).to(squared.dtype)
         features = self.norm(torch.cat([edges, v2.unsqueeze(-1)], -1))
+        if self.constant:
+            features = torch.zeros_like(features)
         return v2, torch.sigmoid(self.gate(features))
 
     def health(self) -> dict[str, float]:

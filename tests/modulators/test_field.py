@@ -135,6 +135,27 @@ def test_only_the_shape_experts_learn_from_the_input():
     assert field.alpha_logits.grad[1].count_nonzero() == 0  # the other layer
 
 
+def test_a_constant_gate_is_blind_to_the_input():
+    """Per layer one factor a coordinate, that of the gates' offsets; it is learned."""
+    field = small(gate="constant", alpha=0.2).double()
+    x = stream(2, 3, 12).double()
+    own = field.state_dict()
+    expected = torch.ones(len(field.active), dtype=torch.float64)
+    for number in range(len(field.experts)):
+        gate = torch.sigmoid(own[f"experts.{number}.gate.bias"])
+        expected *= 0.8 + 0.2 * gate
+    ratio = (field(x, 0) / x)[..., field.active]
+    torch.testing.assert_close(ratio, expected.expand_as(ratio), atol=0, rtol=1e-6)
+    health = field.health(x)
+    assert all(health[f"k{k}.gate_std"] < 1e-12 for k in field.config["experts"])
+    field(x, 0).square().sum().backward()
+    gradients = {name: p.grad for name, p in field.named_parameters()}
+    assert gradients["experts.0.gate.bias"].abs().min() > 0
+    for name, gradient in gradients.items():
+        if "deform" in name or "norm" in name or name.endswith("gate.weight"):
+            assert gradient is None or not gradient.any()
+
+
 def test_a_logit_outside_the_bounds_has_no_gradient():
     field = small()
     with torch.no_grad():

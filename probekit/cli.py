@@ -14,7 +14,7 @@ from tyro.conf import OmitArgPrefixes, Positional
 from tyro.extras import SubcommandApp
 
 from probekit import recipes
-from probekit.errors import ProbekitError, RunError
+from probekit.errors import ProbekitError, RunError, unknown
 
 if TYPE_CHECKING:
     from probekit.inspection import Inspection
@@ -92,6 +92,40 @@ def data(name: Positional[Literal["wordnet"]], folder: Path | None = None) -> No
     from probekit.lexicon.data import install_wordnet
 
     print(f"{name} is at {install_wordnet(folder)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class FindingsOptions:
+    """Which findings, and where they go."""
+
+    runs: tuple[Path, ...] = ()
+    """Folders of runs that win over the results that come along."""
+    out: Path = Path(".")
+    """Where FINDINGS.md and findings.html go."""
+    verdict: str | None = None
+    """Print those of this verdict, and write nothing."""
+    claim: str | None = None
+    """Print those whose ids begin so, such as 002 or 003-1, and write nothing."""
+
+
+@_app.command
+def findings(options: OmitArgPrefixes[FindingsOptions] = FindingsOptions()) -> None:
+    """Write every claim with its verdict to FINDINGS.md and findings.html, or print some."""
+    from probekit.console import print_rows
+    from probekit.findings import VERDICTS, read_findings, write_findings
+    from probekit.paths import data_dir
+
+    if options.verdict not in (None, *VERDICTS):
+        raise RunError(unknown("verdict", str(options.verdict), VERDICTS))
+    ledger = read_findings([data_dir("results"), *options.runs])
+    if options.verdict or options.claim:
+        frame = ledger.select(verdict=options.verdict, claim=options.claim).to_frame()
+        shown = frame[["id", "statement", "published", "measured", "null", "verdict", "command"]]
+        print_rows(f"{len(frame)} findings", shown.to_dict("records"))
+        return
+    write_findings(ledger, options.out)
+    counts = ", ".join(f"{number} {verdict}" for verdict, number in ledger.counts.items())
+    print(f"{counts}: written to {options.out / 'FINDINGS.md'} and findings.html")
 
 
 @_app.command

@@ -1,4 +1,4 @@
-"""Where model cards and recipes lie: beside the package in a checkout, inside it in a wheel."""
+"""Where cards, recipes and results lie: beside the package in a checkout, inside it in a wheel."""
 
 from pathlib import Path
 from typing import Literal
@@ -15,8 +15,8 @@ def checkout() -> Path | None:
     return root if (root / "pyproject.toml").is_file() else None
 
 
-def data_dir(kind: Literal["models", "recipes"]) -> Path:
-    """Return the folder of the cards or of the recipes.
+def data_dir(kind: Literal["models", "recipes", "results"]) -> Path:
+    """Return the folder of the cards, of the recipes, or of what they last found.
 
     Raises:
         ProbekitError: the folder is missing, so the installation is incomplete.

@@ -47,6 +47,27 @@ figcaption { margin-top: .4rem; font-size: .9rem; }
 """
 
 
+# Shows the rows that fit all menus of the table around it.
+_FILTER = """
+{ const box = document.currentScript.parentElement;
+  const menus = [...box.querySelectorAll("select")];
+  box.addEventListener("change", () => {
+    for (const row of box.querySelectorAll("tbody tr"))
+      row.hidden = !menus.every(menu => !menu.value ||
+        row.children[menu.dataset.column].textContent.split(":")[0] === menu.value);
+  }); }
+"""
+
+
+def _menu(frame: pd.DataFrame, column: str) -> str:
+    values = dict.fromkeys(str(value).partition(":")[0] for value in frame[column])
+    options = "".join(f"<option>{html.escape(value)}</option>" for value in values)
+    place = frame.columns.get_loc(column)
+    every = '<option value="">all</option>'
+    menu = f'<select data-column="{place}">{every}{options}</select>'
+    return f"<label>{html.escape(column)} {menu}</label> "
+
+
 class Report:
     """Collects parts from top to bottom; every method returns the report, `save` writes it."""
 
@@ -61,11 +82,22 @@ class Report:
         parser = MarkdownIt("commonmark", {"html": False}).enable("table")
         return self._add(parser.render(markdown))
 
-    def table(self, rows: pd.DataFrame | Sequence[Mapping[str, Any]]) -> "Report":
-        """Add a table, floats to six digits."""
+    def table(
+        self, rows: pd.DataFrame | Sequence[Mapping[str, Any]], filters: Sequence[str] = ()
+    ) -> "Report":
+        """Add a table, floats to six digits.
+
+        Args:
+            filters: columns by which the reader may narrow it down; of a text with a colon what
+                stands before it counts.
+        """
         frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
         body = frame.to_html(index=False, border=0, na_rep="", float_format=lambda x: f"{x:.6g}")
-        return self._add(f'<div class="wide">{body}</div>')
+        menus = "".join(_menu(frame, name) for name in filters)
+        script = f"<script>{_FILTER}</script>" if filters else ""
+        return self._add(
+            f'<div class="filtered">{menus}<div class="wide">{body}</div>{script}</div>'
+        )
 
     def figure(self, figure: Figure, caption: str) -> "Report":
         """Add a matplotlib figure as SVG; the caption is also its text for a screen reader."""

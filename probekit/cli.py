@@ -119,9 +119,8 @@ def findings(options: OmitArgPrefixes[FindingsOptions] = FindingsOptions()) -> N
         raise RunError(unknown("verdict", str(options.verdict), VERDICTS))
     ledger = read_findings([data_dir("results"), *options.runs])
     if options.verdict or options.claim:
-        frame = ledger.select(verdict=options.verdict, claim=options.claim).to_frame()
-        shown = frame[["id", "statement", "published", "measured", "null", "verdict", "command"]]
-        print_rows(f"{len(frame)} findings", shown.to_dict("records"))
+        chosen = ledger.select(verdict=options.verdict, claim=options.claim).findings
+        print_rows(f"{len(chosen)} findings", [each.row for each in chosen])
         return
     write_findings(ledger, options.out)
     counts = ", ".join(f"{number} {verdict}" for verdict, number in ledger.counts.items())

@@ -60,6 +60,19 @@ class Finding:
         """What decides it again."""
         return command(self.recipe, self.preset)
 
+    @property
+    def row(self) -> dict[str, str]:
+        """What a table shows of it."""
+        return {
+            "claim": self.id,
+            "statement": self.statement,
+            "published": self.published,
+            "measured": self.measured,
+            "null or control": self.null,
+            "verdict": f"{self.verdict}: {self.reason}" if self.reason else self.verdict,
+            "run": f"{self.recipe} ({self.preset})",
+        }
+
 
 @dataclass(frozen=True)
 class Ledger:
@@ -99,7 +112,7 @@ class Ledger:
                  self.counts.items()])]  # fmt: skip
         for prefix, title in self.write_ups.items():
             own = [each for each in self.findings if each.id.startswith(prefix)]
-            parts += [f"## {prefix}: {title}", _markdown([_row(each) for each in own])]
+            parts += [f"## {prefix}: {title}", _markdown([each.row for each in own])]
         parts += ["## Runs", _markdown(self.runs)]
         return "\n\n".join(parts) + "\n"
 
@@ -112,7 +125,7 @@ class Ledger:
     def to_report(self) -> Report:
         """The page findings.html, whose table can be narrowed down."""
         rows = [
-            {"write-up": each.id.partition("-")[0], **_row(each), "command": each.command}
+            {"write-up": each.id.partition("-")[0], **each.row, "command": each.command}
             for each in self.findings
         ]
         report = Report("Findings").text(_INTRO)
@@ -218,19 +231,6 @@ def _time(text: str) -> str:
     """What a recipe's docstring says of its time."""
     found = re.search(r"Time on two cores: (.+?)(?:\.\n|\.$|\n\n)", text, re.DOTALL)
     return " ".join(found[1].split()) if found else ""
-
-
-def _row(finding: Finding) -> dict[str, str]:
-    verdict = f"{finding.verdict}: {finding.reason}" if finding.reason else finding.verdict
-    return {
-        "claim": finding.id,
-        "statement": finding.statement,
-        "published": finding.published,
-        "measured": finding.measured,
-        "null or control": finding.null,
-        "verdict": verdict,
-        "run": f"{finding.recipe} ({finding.preset})",
-    }
 
 
 def _measured(row: Mapping[str, Any]) -> str:

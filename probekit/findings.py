@@ -125,7 +125,15 @@ class Ledger:
     def to_report(self) -> Report:
         """The page findings.html, whose table can be narrowed down."""
         rows = [
-            {"write-up": each.id.partition("-")[0], **each.row, "command": each.command}
+            {
+                "verdict": each.row["verdict"],
+                "claim": f"{each.id}: {each.statement}",
+                "published": each.published,
+                "measured": each.measured,
+                "null or control": each.null,
+                "run": each.row["run"],
+                "write-up": each.id.partition("-")[0],
+            }
             for each in self.findings
         ]
         report = Report("Findings").text(_INTRO)

@@ -39,6 +39,8 @@ table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: left;
   vertical-align: top; }
 td:first-child { white-space: nowrap; }
+.filtered { width: min(96vw, 84rem); margin-left: calc(50% - min(48vw, 42rem)); }
+.filtered td:first-child { white-space: normal; max-width: 10rem; }
 figure { margin: 1.5rem 0; }
 figure img { display: block; max-width: 100%; height: auto; }
 .card { background: #fff; color: #1b1b1f; color-scheme: light; border: 1px solid var(--line);
@@ -95,9 +97,8 @@ class Report:
         body = frame.to_html(index=False, border=0, na_rep="", float_format=lambda x: f"{x:.6g}")
         menus = "".join(_menu(frame, name) for name in filters)
         script = f"<script>{_FILTER}</script>" if filters else ""
-        return self._add(
-            f'<div class="filtered">{menus}<div class="wide">{body}</div>{script}</div>'
-        )
+        style = ' class="filtered"' if filters else ""
+        return self._add(f'<div{style}>{menus}<div class="wide">{body}</div>{script}</div>')
 
     def figure(self, figure: Figure, caption: str) -> "Report":
         """Add a matplotlib figure as SVG; the caption is also its text for a screen reader."""

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from .items import Intervention as Intervention
     from .items import Observer as Observer
     from .items import WeightIntervention as WeightIntervention
+    from .magic import load_ipython_extension as load_ipython_extension
     from .measurement import Measurement as Measurement
     from .probes import VDI as VDI
     from .probes import Accuracy as Accuracy
@@ -112,6 +113,7 @@ _HOME = {
     "Intervention": "items",
     "Observer": "items",
     "WeightIntervention": "items",
+    "load_ipython_extension": "magic",
     "Measurement": "measurement",
     "Accuracy": "probes",
     "AttentionEntropy": "probes",
@@ -147,4 +149,4 @@ def __getattr__(name: str) -> _Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*_HOME, *_NAMESPACES])
+    return sorted({*_HOME, *_NAMESPACES} - {"load_ipython_extension"})  # IPython's, not the user's

@@ -7,7 +7,7 @@ attachment added are removed; gradient checkpointing changes no gradient and no 
 :mod:`probekit.forwards`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from types import TracebackType
@@ -208,6 +208,9 @@ class Attachment:
         if name not in self._streams:
             raise ProbekitError(unknown("observer of this attachment", name, self._streams))
         return self._streams[name].result()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._streams)
 
     def keys(self) -> list[str]:
         """The names of the observers."""

@@ -1,0 +1,65 @@
+"""``%probe`` in a real IPython shell."""
+
+import pytest
+import torch
+from families import tiny_native
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+
+import probekit as pk
+from probekit.errors import ProbekitError
+
+
+@pytest.fixture
+def shell():
+    shell = InteractiveShell.instance()
+    shell.run_line_magic("load_ext", "probekit")
+    model = tiny_native()
+    shell.user_ns |= {"model": model, "tokens": torch.zeros(2, 4, dtype=torch.long)}
+    yield shell
+    InteractiveShell.clear_instance()
+
+
+def expected(model, tokens):
+    with pk.attach(model, pk.HeadScale(0, 0, 0.5), pk.VDI()) as run:
+        model(tokens)
+    return run["vdi"].values
+
+
+def test_a_call_is_probed_and_shown(shell):
+    with capture_output() as shown:
+        run = shell.run_line_magic("probe", "model(tokens) with HeadScale(0, 0, 0.5), VDI()")
+    values = expected(shell.user_ns["model"], shell.user_ns["tokens"])
+    assert torch.equal(run["vdi"].values, values)
+    (output,) = shown.outputs
+    assert "vdi" in output.data["text/html"]
+    assert "HeadScale" in run._repr_html_()
+
+
+def test_a_cell_is_probed(shell):
+    with capture_output():
+        run = shell.run_cell_magic(
+            "probe", "model with VDI(name='mine'),", "for _ in range(3):\n    out = model(tokens)\n"
+        )
+    assert run.keys() == ["mine"] and set(run.fired.values()) == {3}
+    assert shell.user_ns["out"].shape[:2] == (2, 4)
+
+
+def test_nothing_stays_attached_when_the_code_fails(shell):
+    with pytest.raises(ZeroDivisionError), capture_output():
+        shell.run_cell_magic("probe", "model with HeadScale(0, 0, 0.0)", "1 / 0")
+    model, tokens = shell.user_ns["model"], shell.user_ns["tokens"]
+    with torch.no_grad():
+        assert torch.equal(model(tokens), tiny_native()(tokens))
+
+
+@pytest.mark.parametrize("line", ["", "model(tokens)", "model with VDI()", "1 +* with VDI()"])
+def test_usage_is_explained(shell, line):
+    with pytest.raises(ProbekitError, match=r"^%probe needs a call and items, `%probe model"):
+        shell.run_line_magic("probe", line)
+
+
+def test_wrong_items_are_named(shell):
+    with pytest.raises(NameError, match="VDJ"):
+        shell.run_line_magic("probe", "model(tokens) with VDJ()")
+    assert shell.find_line_magic("probe") and shell.find_cell_magic("probe")

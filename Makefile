@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # one process, so that what its tests share is built once.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-slow lint bench
+.PHONY: demo test test-slow lint bench docs
 .DEFAULT_GOAL := test
 
 demo: $(STAMP)
@@ -25,6 +25,9 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 bench: $(STAMP)
 	set -e; for script in benchmarks/*.py; do $(BIN)/python "$$script"; done
 
@@ -33,6 +36,6 @@ bench: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	$(BIN)/probekit data wordnet || echo 'tests that need WordNet will be skipped'
 	touch $@

@@ -47,7 +47,10 @@ CASES: dict[str, list[Any]] = {
     ],
     "SwapPackedRows": [pk.SwapPackedRows("random", 96, (0,), 1), pk.SwapPackedRows(WEIGHTS, 2)],
     "FreezeWeights": [pk.FreezeWeights("all"), pk.FreezeWeights(["Q"], [0], [1])],
-    "Lerp": [pk.Lerp(lerp(), 0.5, "0.resid_pre"), pk.Lerp(lerp().eval())],
+    "Lerp": [
+        pk.Lerp(lerp(), 0.5, "0.resid_pre", "additive-only"),
+        pk.Lerp(lerp().eval()),
+    ],
     "FieldModulator": [pk.FieldModulator(field().double(), "resid_post")],
 }
 

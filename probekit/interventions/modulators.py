@@ -9,6 +9,7 @@ from ..checks import check_is, check_share
 from ..errors import ProbekitError
 from ..items import Firing, Intervention, describe
 from ..modulators import LerpModulator, SimplexField
+from ..modulators.lerp import Form, check_form
 from ..site import Site, parse_site
 
 
@@ -19,16 +20,19 @@ class Lerp(Intervention):
     ``x <- (1 - alpha) x + alpha P G[token]``, alpha by layer: see
     :class:`probekit.modulators.LerpModulator`, whose parameters train through the attachment and
     stay as they are when it ends. Hold the host still with ``FreezeWeights("all")`` beside it.
-    Where alpha is 0 the stream is the same bit for bit.
+    Where alpha is 0 the stream is the same bit for bit. The controls: the other forms, and the
+    module with rows permuted, random or zero (:func:`probekit.modulators.permuted_rows` and like).
 
     Args:
         module: the modulator; its width is the model's d_model.
         alpha: for all layers, in place of the module's own; None means the module's.
         site: where, of a stack that embeds tokens; as published ``"encoder.resid_pre"`` on T5.
+        form: ``"lerp"`` as published, ``"shrink-only"`` for ``(1 - alpha) x``, or
+            ``"additive-only"`` for ``x + alpha P G[token]``.
 
     Raises:
-        ProbekitError: no modulator, alpha outside [0, 1]; at the first forward, a module of another
-        width, depth or vocabulary. SiteError: the stack embeds no token ids.
+        ProbekitError: no modulator, no such form, alpha outside [0, 1]; at the first forward, a
+        module of another width, depth or vocabulary. SiteError: the stack embeds no token ids.
 
     Source: "Geometric Terrain Analysis", S7 (geometric residual modulator).
     """
@@ -36,6 +40,7 @@ class Lerp(Intervention):
     module: LerpModulator
     alpha: float | int | None = None
     site: str | Site = "resid_pre"
+    form: Form = "lerp"
 
     source: ClassVar[str] = "Geometric Terrain Analysis, S7"
     needs_tokens: ClassVar[bool] = True
@@ -45,6 +50,7 @@ class Lerp(Intervention):
         object.__setattr__(self, "site", str(_stream_site(self.site)))
         if self.alpha is not None:
             check_share("alpha", self.alpha)
+        check_form(self.form)
 
     def sites(self) -> tuple[Site, ...]:
         return (parse_site(self.site),)
@@ -55,7 +61,9 @@ class Lerp(Intervention):
                 f"{self} at {at.site} needs token ids; the model was given embeddings instead"
             )
         assert at.site.layer is not None
-        return self.module(x, at.tokens, at.site.layer, self.alpha)
+        # Modules that know no other form than the published one are not asked for it.
+        form = () if self.form == "lerp" else (self.form,)
+        return self.module(x, at.tokens, at.site.layer, self.alpha, *form)
 
     def __repr__(self) -> str:
         return describe(self)

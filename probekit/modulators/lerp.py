@@ -1,15 +1,16 @@
 """LerpModulator: pull the residual stream towards a geometric embedding of each token.
 
-Source: the "geometric residual modulator" of the write-up "Geometric Terrain Analysis", with the
-initialisers it calls relational and Cayley-Menger.
-It misleads in three ways. The blend shrinks the stream, over six layers to ``(1 - alpha)^6``, so a
-control without the embedding belongs beside every effect. Rows of tokens that got no geometry keep
-their random start, of norm ``sqrt(d_geometry)`` where a normalised row has 1: set them to zero.
-And alpha ends where its start and the learning rate let it get to, not at a constant of nature.
+Source: the "geometric residual modulator" of the write-up "Geometric Terrain Analysis". Where rows
+may come from is in :mod:`probekit.modulators.sources`.
+It misleads in three ways. The blend shrinks the stream, over six layers to ``(1 - alpha)^6``, so
+the shrinking alone (``form="shrink-only"``) belongs beside every effect. Rows of tokens that got no
+geometry keep their random start, of norm ``sqrt(d_geometry)`` where a normalised row has 1: set
+them to zero. And alpha ends where its start and the learning rate let it get to, not at a constant
+of nature.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -17,18 +18,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..checks import check_share, check_sizes, check_whole, is_whole
-from ..errors import ProbekitError
+from ..errors import ProbekitError, unknown
 
 #: Rows that :meth:`LerpModulator.health` takes its cosines from, at most.
 HEALTH_ROWS = 5000
-#: A sum shorter than this share of its terms is rounding noise.
-_VANISHED = 1e-5
+#: What becomes of the blend: the published one, and its two halves alone.
+FORMS = ("lerp", "shrink-only", "additive-only")
+Form = Literal["lerp", "shrink-only", "additive-only"]
 
 
 class LerpModulator(nn.Module):
-    """``x <- (1 - alpha_l) x + alpha_l P G[token]`` before layer l's block.
+    """``x <- (1 - alpha_l) x + alpha_l s_l P G[token]`` before layer l's block.
 
-    At the defaults 2,088,966 parameters: G 2,056,192, P 32,768 and 6 logits of alpha.
+    The scales s are a buffer of ones, as published, until :meth:`set_scales`. At the defaults
+    2,088,966 parameters: G 2,056,192, P 32,768 and 6 logits of alpha.
 
     Args:
         d_model: width of the residual stream.
@@ -46,6 +49,7 @@ class LerpModulator(nn.Module):
     """
 
     steps: Tensor
+    scales: Tensor
 
     def __init__(
         self,
@@ -87,6 +91,7 @@ class LerpModulator(nn.Module):
         else:
             self.register_buffer("alpha_logits", logits)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("scales", torch.ones(n_layers))
         self.set_alpha(alpha)
 
     def extra_repr(self) -> str:
@@ -113,6 +118,7 @@ class LerpModulator(nn.Module):
         tokens: Int[Tensor, "batch pos"],
         layer: int,
         alpha: float | int | None = None,
+        form: Form = "lerp",
     ) -> Float[Tensor, "batch pos d_model"]:
         """The modulated stream; where alpha is 0, ``x`` bit for bit.
 
@@ -121,11 +127,14 @@ class LerpModulator(nn.Module):
             tokens: the ids at its positions.
             layer: index of the block, from 0.
             alpha: used in place of the learned one, and without warmup.
+            form: the blend, or as controls ``(1 - alpha) x`` ("shrink-only"), which never reads G,
+                and ``x + alpha s P G`` ("additive-only").
 
         Raises:
-            ProbekitError: a width, layer, token id or alpha out of range.
+            ProbekitError: a width, layer, token id or alpha out of range, or an unknown form.
         """
         check_place(x, layer, self.d_model, self.n_layers)
+        check_form(form)
         if tokens.shape != x.shape[:-1]:
             raise ProbekitError(
                 f"tokens of shape {list(tokens.shape)} for x of shape {list(x.shape)}: give one"
@@ -135,9 +144,12 @@ class LerpModulator(nn.Module):
         a = self.alpha[layer] if alpha is None else self._fixed(alpha)
         if alpha is None and self.training and self.warmup:
             a = a * ((self.steps + 1) / self.warmup).clamp(max=1)
-        target = F.linear(F.embedding(tokens, self.geometry), self.projection).to(x.dtype)
+        out = x if form == "additive-only" else (1 - a) * x
+        if form != "shrink-only":
+            target = F.linear(F.embedding(tokens, self.geometry), self.projection)
+            out = out + a * (self.scales[layer] * target).to(x.dtype)
         # Chosen, not computed: -0.0 + 0.0 is 0.0, and 0 times an infinite row is NaN.
-        return torch.where(a == 0, x, (1 - a) * x + a * target)
+        return torch.where(a == 0, x, out)
 
     def set_alpha(self, value: float | int | Sequence[float | int]) -> None:
         """Set alpha, one number for all layers or one each.
@@ -156,6 +168,21 @@ class LerpModulator(nn.Module):
         logits = torch.logit(torch.tensor(values, dtype=torch.float64))
         with torch.no_grad():
             self.alpha_logits.copy_(logits if len(values) > 1 else logits[0])
+
+    @torch.no_grad()
+    def set_scales(self, values: Float[Tensor, " layers"] | Sequence[float | int]) -> None:
+        """Set what each layer's ``P G[token]`` is multiplied by, such as its stream's norm.
+
+        Raises:
+            ProbekitError: not a finite number above 0 for each layer.
+        """
+        scales = torch.as_tensor(values).to(self.scales)
+        if scales.shape != (self.n_layers,) or not ((scales > 0) & scales.isfinite()).all():
+            raise ProbekitError(
+                f"scales must be {self.n_layers} finite numbers above 0, one a layer, not"
+                f" {scales.tolist()}"
+            )
+        self.scales.copy_(scales)
 
     @torch.no_grad()
     def set_geometry(
@@ -218,41 +245,10 @@ class LerpModulator(nn.Module):
         }
 
 
-def from_relations(
-    similarity: Float[Tensor, "items items"], d_geometry: int
-) -> Float[Tensor, "items d_geometry"]:
-    """Rows whose products approximate a similarity: ``eigenvectors * sqrt(max(l, 0))``, unit rows.
-
-    Of the ``d_geometry`` largest eigenvalues l; columns of negative ones are 0. Even noise, of 600
-    items in 64 columns, is reconstructed with r = .54: compare with a permuted similarity.
-
-    Raises:
-        ProbekitError: not symmetric, more columns than items, or an item without a part in them.
-    """
-    if not 1 <= d_geometry <= len(similarity):
-        raise ProbekitError(f"d_geometry={d_geometry} of {len(similarity)} eigenvectors")
-    matrix = similarity.double()
-    if not (matrix - matrix.T).abs().max() <= 1e-5 * matrix.abs().max():  # NaN compares as False
-        raise ProbekitError("the similarity is not symmetric or not finite; give (S + S.T) / 2")
-    values, vectors = torch.linalg.eigh(matrix)
-    rows = (vectors * values.clamp(min=0).sqrt())[:, -d_geometry:].flip(-1)  # largest first
-    why = f"they have no part in the top {d_geometry} eigenvectors; raise d_geometry or drop them"
-    return _unit_rows(rows, rows.norm(dim=-1).max(), why).to(similarity.dtype)
-
-
-def pool_simplices(
-    vertices: Float[Tensor, "items points d_geometry"],
-) -> Float[Tensor, "items d_geometry"]:
-    """A unit row an item: the sum of its simplex's vertices, normalised.
-
-    A centred simplex sums to 0, and what rounding leaves becomes noise of length 1. The write-up
-    keeps it; here it is an error.
-
-    Raises:
-        ProbekitError: a sum shorter than 1e-5 of its vertices' joint norm.
-    """
-    why = "a centred simplex sums to 0; shift it off the origin or give one vertex as the row"
-    return _unit_rows(vertices.sum(1), vertices.norm(dim=(1, 2)), why)
+def check_form(form: object) -> None:
+    """Refuse what is no form of the blend."""
+    if form not in FORMS:
+        raise ProbekitError(unknown("form", str(form), FORMS))
 
 
 def check_place(x: Tensor, layer: int, d_model: int, n_layers: int) -> None:
@@ -286,14 +282,3 @@ def _check_ids(ids: Tensor, vocab: int) -> None:
             f"token ids run from {low} to {high}, the table has rows 0 to {vocab - 1};"
             " build the modulator with the vocab of the tokenizer"
         )
-
-
-def _unit_rows(rows: Tensor, scale: Tensor, why: str) -> Tensor:
-    norms = rows.norm(dim=-1)
-    lost = (norms <= _VANISHED * scale).nonzero()[:, 0].tolist()
-    if lost:
-        raise ProbekitError(
-            f"rows {str(lost[:5])[1:-1]}{', ...' if lost[5:] else ''} are 0 but for rounding, and"
-            f" normalising would give noise: {why}"
-        )
-    return rows / norms.unsqueeze(-1)

@@ -28,6 +28,8 @@ _CLASSES: dict[str, type[LerpModulator] | type[SimplexField]] = {
 }
 _CARD, _WEIGHTS = "card.toml", "weights.safetensors"
 _KEYS = ("modulator", "config", "frozen")
+#: Tensors that older folders lack, and that are at their defaults there.
+_LATER = ("scales",)
 
 
 def save_modulator(module: Modulator, folder: str | Path) -> None:
@@ -68,7 +70,9 @@ def load_modulator(folder: str | Path) -> Modulator:
         module = _CLASSES[name](**config)
     except (TypeError, ValueError, RuntimeError, ProbekitError) as error:
         raise ProbekitError(f"{folder / _CARD}: [config] builds no {name}: {error}") from error
-    _check_weights(folder / _WEIGHTS, module.state_dict(), tensors)
+    own = module.state_dict()
+    tensors = {key: own[key] for key in _LATER if key in own} | tensors
+    _check_weights(folder / _WEIGHTS, own, tensors)
     # Assigned, not copied: the saved dtype is kept.
     module.load_state_dict(tensors, assign=True)
     parameters = dict(module.named_parameters())

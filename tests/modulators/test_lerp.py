@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from unchecked import unchecked
 
 from probekit.errors import ProbekitError
 from probekit.geometry import regular_simplex
@@ -315,3 +316,43 @@ def test_what_the_constructor_and_relations_refuse():
         torch.diag(torch.tensor([1.0, 2, 3])),
         1,
     )
+
+
+def test_forms_are_the_halves_of_the_blend():
+    modulator, x = small(alpha=0.2), stream().nan_to_num(posinf=1)
+    modulator.set_scales([1, 2, 3])
+    pulled = 3 * modulator.geometry[TOKENS] @ modulator.projection.T
+    torch.testing.assert_close(modulator(x, TOKENS, 2), 0.8 * x + 0.2 * pulled)
+    assert torch.equal(modulator(x, TOKENS, 2, 0.25, "shrink-only"), 0.75 * x)
+    torch.testing.assert_close(modulator(x, TOKENS, 2, form="additive-only"), x + 0.2 * pulled)
+    with torch.no_grad():
+        modulator.geometry.fill_(math.nan)
+    assert modulator(x, TOKENS, 2, form="shrink-only").isfinite().all()  # G is never read
+
+
+@pytest.mark.parametrize("form", ["lerp", "shrink-only", "additive-only"])
+def test_every_form_is_the_identity_at_0_bit_for_bit(form):
+    modulator = small()
+    modulator.set_scales([4, 5, 6])
+    assert same_bits(modulator(stream(), TOKENS, 1, 0, form).detach(), stream())
+
+
+def test_scales_of_one_change_no_bit():
+    """Against the equation as it was before there were scales."""
+    modulator, x = small(alpha=0.3), stream()
+    with torch.no_grad():
+        a = modulator.alpha[1]
+        target = torch.nn.functional.linear(modulator.geometry[TOKENS], modulator.projection)
+        assert same_bits(modulator(x, TOKENS, 1), (1 - a) * x + a * target)
+
+
+def test_what_forms_and_scales_refuse():
+    with pytest.raises(
+        ProbekitError, match=r"unknown form 'shrink'; valid: lerp, shrink-only, add"
+    ):
+        unchecked(LerpModulator.forward, small(), stream(), TOKENS, 0, None, "shrink")
+    for scales in ([1, 2], [1, 2, 0], [1, 2, math.nan], [1, 2, math.inf], [1, 2, -3]):
+        with pytest.raises(
+            ProbekitError, match=r"scales must be 3 finite numbers above 0, one a l"
+        ):
+            small().set_scales(scales)

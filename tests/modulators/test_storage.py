@@ -206,3 +206,17 @@ def test_infinite_logits_survive(tmp_path):
     loaded = load_modulator(tmp_path)
     assert isinstance(loaded, LerpModulator)
     assert loaded.alpha_logits.tolist() == [math.inf] * 3
+
+
+def test_scales_are_saved_and_older_folders_have_none(tmp_path):
+    module = lerp(alpha=0.4)
+    before = output(module, torch.ones(1, 3, 8))
+    module.set_scales([2, 3, 0.5])
+    save_modulator(module, tmp_path)
+    loaded = load_modulator(tmp_path)
+    assert isinstance(loaded, LerpModulator) and loaded.scales.tolist() == [2, 3, 0.5]
+    path = tmp_path / "weights.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    del tensors["scales"]
+    safetensors.torch.save_file(tensors, path)
+    assert output(load_modulator(tmp_path), torch.ones(1, 3, 8)) == before

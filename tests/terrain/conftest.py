@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from probekit.lexicon import Matches, WordNet
-from probekit.terrain import definitions, stability
+from probekit.terrain import definitions, modulation, stability
 
 WORDS = ("dog", "oak", "car", "bread", "table", "violin", "rose", "hammer", "teacher", "river")
 
@@ -39,9 +39,11 @@ def few_matches(wordnet: WordNet) -> Matches:
 def few_words(wordnet: WordNet) -> Any:
     """While in use, every tokenizer knows few words, and samples are small."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(definitions, "match_tokens", lambda w, tokenize, rule: few_matches(w))
+        for module in (definitions, modulation):
+            patch.setattr(module, "match_tokens", lambda w, tokenize, rule: few_matches(w))
         for module, sizes in (
             (definitions, {"NODES": 150, "PAIRS": 4_000, "SIMPLICES": 50}),
+            (modulation, {"NODES": 60, "PAIRS": 3_000}),
             (stability, {"NODES": 150, "PAIRS": 4_000, "SIMPLICES": 50, "CHAINS": 8}),
         ):
             for name, value in sizes.items():

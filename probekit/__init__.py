@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from .errors import ProbekitError as ProbekitError
     from .errors import RunError as RunError
     from .errors import SiteError as SiteError
+    from .generation import Talk as Talk
+    from .generation import talk as talk
     from .hooked.cards import HookedTransformerConfig as HookedTransformerConfig
     from .hooked.cards import list_models as list_models
     from .hooked.equilibrium import equilibrium as equilibrium
@@ -86,6 +88,8 @@ _HOME = {
     "ProbekitError": "errors",
     "RunError": "errors",
     "SiteError": "errors",
+    "Talk": "generation",
+    "talk": "generation",
     "HookedTransformerConfig": "hooked.cards",
     "list_models": "hooked.cards",
     "EquilibriumModel": "hooked.equilibrium_model",

@@ -1,8 +1,8 @@
 """Pretrained models as a command line names them: ``minilm``, or ``t5-small=FOLDER``.
 
-A card's weights come from the folder, from the hub's cache or the hub, or from an installed
-package that carries them. What is not to be had is an error that says so, never a model with
-random weights.
+A card's weights come from the folder, from the card's own checkpoint, from the hub's cache or the
+hub, or from an installed package that carries them. What is not to be had is an error that says
+so, never a model with random weights.
 """
 
 import importlib.util
@@ -45,7 +45,8 @@ def checkpoint_folder(entry: str) -> Path:
     """
     name, _, given = entry.partition("=")
     card = read_card(name)
-    folder = Path(given) if given else _cached(card.id or "") or _bundled(name)
+    where = given or card.checkpoint
+    folder = Path(where) if where else _cached(card.id or "") or _bundled(name)
     if folder is None or not any(folder.glob("*.safetensors")):
         raise CardError(
             f"the shards of {name!r} are not in {folder or 'the hub cache'}; give a folder of "

@@ -39,6 +39,8 @@ PUBLIC = {
     "GaussianEntropy",
     "DeadNeurons",
     "compare",
+    "talk",
+    "Talk",
     "HeadScale",
     "AttentionScale",
     "SetPattern",

@@ -1,9 +1,9 @@
 """Model cards: one TOML file per model, its hooked config and where its weights come from.
 
 A card has ``title``, ``source`` (``native``, ``equilibrium`` or ``huggingface``), for Hugging Face
-``id`` and ``architecture`` (the class to load), optionally ``checkpoint`` (a folder or a
-safetensors file), and ``[config]``: fields of :data:`HookedTransformerConfig`; a second tower has
-its own table.
+``architecture`` (the class to load) and ``id`` or ``checkpoint``, and ``[config]``: fields of
+:data:`HookedTransformerConfig`; a second tower has its own table. ``checkpoint`` is a folder or a
+safetensors file, its path being relative to the card's own folder.
 """
 
 import inspect
@@ -57,8 +57,12 @@ class Card:
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
             raise CardError(f"card {self.name!r}: {unknown('source', self.source, SOURCES)}")
-        if self.source == "huggingface" and not (self.id and self.architecture):
-            raise CardError(f"card {self.name!r}: source 'huggingface' needs id and architecture")
+        if self.source == "huggingface" and not (
+            self.architecture and (self.id or self.checkpoint)
+        ):
+            raise CardError(
+                f"card {self.name!r}: source 'huggingface' needs architecture, and id or checkpoint"
+            )
         check_config(self.name, self.config)
 
     @property
@@ -109,6 +113,8 @@ def read_card(name_or_path: str | Path) -> Card:
         raise CardError(
             f"card {path.stem!r}: config must be a table, [config], not {content['config']!r}"
         )
+    if isinstance(content.get("checkpoint"), str):
+        content["checkpoint"] = str(path.parent / content["checkpoint"])
     return Card(name=path.stem, **content)
 
 
@@ -128,7 +134,7 @@ def list_models() -> pd.DataFrame:
                 "title": card.title,
                 "source": card.source,
                 **{size: card.config.get(size) for size in sizes},
-                "weights": card.id or "random initialisation",
+                "weights": card.id or ("shipped" if card.checkpoint else "random initialisation"),
             }
             for card in cards
         ]

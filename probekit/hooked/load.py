@@ -279,7 +279,9 @@ def _check_against_card(card: Card, model: HookedModel) -> None:
         if getattr(loaded, key, None) != value
     ]
     if wrong:
-        raise CardError(f"card {card.name!r} does not fit {card.id}: {'; '.join(wrong)}")
+        raise CardError(
+            f"card {card.name!r} does not fit {card.id or card.checkpoint}: {'; '.join(wrong)}"
+        )
 
 
 @contextlib.contextmanager

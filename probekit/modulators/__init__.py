@@ -13,6 +13,9 @@ from .cv_check import CvCheck as CvCheck
 from .cv_check import cv_check as cv_check
 from .field import SimplexField as SimplexField
 from .lerp import LerpModulator as LerpModulator
+from .reach import Reach as Reach
+from .reach import alpha_reach as alpha_reach
+from .reach import cosine_rates as cosine_rates
 from .sources import from_relations as from_relations
 from .sources import neighbour_rows as neighbour_rows
 from .sources import pool_simplices as pool_simplices

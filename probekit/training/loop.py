@@ -18,7 +18,7 @@ from .stack import Stack
 
 def train(
     run: RunDir,
-    model: TransformerBridge | EquilibriumModel | Stack,
+    model: TransformerBridge | EquilibriumModel | Stack | Mapping[str, Tensor],
     optimizer: Optimizer,
     *,
     steps: int,
@@ -38,6 +38,7 @@ def train(
     only: draw random numbers from a generator seeded by the step.
 
     Args:
+        model: what a checkpoint holds: a model's weights, or tensors by name.
         stop: asked after each log whether the run ends here, with the checkpoint that precedes the
             log: let ``checkpoint_every`` be ``log_every``.
         state: further tensors that ``update`` or ``log`` keep, changed in place: they are saved
@@ -46,8 +47,7 @@ def train(
     Raises:
         RunError: the checkpoint in ``run`` is damaged or of another model.
     """
-    own = model.parameters if isinstance(model, Stack) else weights(model)
-    own = {**own, **state}
+    own = {**_tensors(model), **state}
     begin = _resume(run, own, optimizer)
     bar = tqdm(
         range(begin, steps + 1),
@@ -68,6 +68,14 @@ def train(
                 break
         if step < steps:
             update(step)
+
+
+def _tensors(
+    model: TransformerBridge | EquilibriumModel | Stack | Mapping[str, Tensor],
+) -> Mapping[str, Tensor]:
+    if isinstance(model, Mapping):
+        return model
+    return model.parameters if isinstance(model, Stack) else weights(model)
 
 
 def _resume(run: RunDir, own: Mapping[str, Tensor], optimizer: Optimizer) -> int:

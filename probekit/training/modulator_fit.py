@@ -7,8 +7,9 @@ order; alpha read every 10 batches. The host stays in evaluation mode: no dropou
 Source: "Geometric Terrain Analysis", S9.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -98,6 +99,7 @@ def fit_modulator(
     title: str,
     position: int,
     items: Sequence[Item] = (),
+    factors: Mapping[str, float] = MappingProxyType({}),
     checkpoint_every: int = 100,
 ) -> ModulatorTrace:
     """Train ``item.module`` in place through ``model``, which does not change by a bit.
@@ -110,6 +112,7 @@ def fit_modulator(
     Args:
         item: as it is attached, such as ``pk.Lerp(module, site="encoder.resid_pre")``.
         items: attached beside it in training and reading alike.
+        factors: of the learning rate, by a part of a parameter's name; the first that fits counts.
         checkpoint_every: steps.
 
     Raises:
@@ -120,14 +123,22 @@ def fit_modulator(
     batches, rates = training.batches(len(examples)), training.rates(len(examples))
     own = dict(module.state_dict(keep_vars=True))
     run.start(
-        {**asdict(training), "module": module.config, "site": item.site, "examples": len(examples)}
+        {
+            **asdict(training),
+            "module": module.config,
+            "site": item.site,
+            "examples": len(examples),
+            "factors": dict(factors),
+        }
     )
     if run.done:
         _, tensors, _ = _checkpoint(run)
         copy_into(own, {name: tensors[name] for name in own if name in tensors})
         return read_trace(run)
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=training.lr, weight_decay=training.weight_decay)
+    named = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    trained = list(named.values())
+    groups = [{"params": [p], "factor": _factor(name, factors)} for name, p in named.items()]
+    optimizer = torch.optim.AdamW(groups, lr=training.lr, weight_decay=training.weight_decay)
     trace = {
         _ALPHA: torch.zeros(len(rates) + 1, *module.alpha.shape),
         _LOSS: torch.zeros(len(rates)),
@@ -139,7 +150,7 @@ def fit_modulator(
 
     def update(step: int) -> None:
         for group in optimizer.param_groups:
-            group["lr"] = rates[step]
+            group["lr"] = rates[step] * group["factor"]
         loss = objective.loss(model, batch(step))
         if not loss.requires_grad:
             raise ProbekitError(f"the loss does not depend on {item}: see its site and the items")
@@ -208,6 +219,10 @@ def held_out_scores(
         "lemma_nll": float(torch.cat(nlls).mean()),
         "lemma_rank": float(torch.cat(ranks).double().median()),
     }
+
+
+def _factor(name: str, factors: Mapping[str, float]) -> float:
+    return next((factor for part, factor in factors.items() if part in name), 1.0)
 
 
 def _checkpoint(run: RunDir) -> tuple[int, dict[str, Tensor], dict[str, Any]]:

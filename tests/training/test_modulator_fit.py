@@ -177,3 +177,23 @@ def test_another_run_in_the_folder_is_refused(tmp_path) -> None:
         ModulatorTraining(held_out=1.0)
     with pytest.raises(pk.RunError, match=r"has no checkpoint; train it first"):
         read_trace(RunDir(tmp_path / "empty"))
+
+
+def test_factors_are_learning_rates_of_their_own(tmp_path) -> None:
+    """AdamW's first step is the rate whatever the gradient: a tenth of it for a tenth."""
+    once = ModulatorTraining(epochs=1, batch=54, lr=0.02, weight_decay=0.0)
+    moved = {}
+    for name, factors in {"same": {}, "tenth": {"geometry": 0.1, "geo": 5.0}}.items():
+        module = toy_module()
+        before = {n: p.detach().clone() for n, p in module.named_parameters()}
+        item = pk.Lerp(module, site="encoder.resid_pre")
+        fit_modulator(
+            RunDir(tmp_path / name), toy_t5(), item, toy_examples(), DEFINITION, once,
+            title="t", position=0, factors=factors,
+        )  # fmt: skip
+        moved[name] = {
+            n: (p.detach() - before[n]).abs().max() for n, p in module.named_parameters()
+        }
+    ratio = moved["tenth"]["geometry"] / moved["same"]["geometry"]
+    assert float(ratio) == pytest.approx(0.1, rel=1e-3)
+    torch.testing.assert_close(moved["tenth"]["projection"], moved["same"]["projection"])

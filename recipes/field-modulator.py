@@ -1,0 +1,258 @@
+"""Do gates that read the shape of simplices help a model, or would constant gates do?
+
+The terrain write-up scales three quarters of the residual coordinates by gates that read deformed
+simplices, a regular template each, of order 1, 2 and 4: 38,552 parameters, "validity" by V^2 > 0,
+training that stops where a CV of volumes leaves .21. But V^2 of points is never negative, two equal
+features after a LayerNorm are 0, 8 Gaussian coordinates have a CV of .609, and gates below 1
+rescale some coordinates against others whatever they read. Here
+
+    readings           templates, gates on the model's own stream, the health check, parameters
+    published SEED     trained as published (learning rates by group, clipping) to name the word of
+                       a masked definition, the host frozen
+    regular SEED       the same with a template that is regular
+    constant SEED      gates that do not see the input
+
+    probekit run field-modulator --preset quick --jobs 2      MiniLM, two seeds, 64 steps
+    probekit run field-modulator --preset paper --jobs 2      five seeds, 2,640 steps
+
+Measured, quick: TODO
+
+Time on two cores: quick TODO minutes; paper TODO (estimated).
+
+Source: "Geometric Terrain Analysis", section 12. It trains nothing there; the task is that of its
+section 9, for encoders.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import probekit as pk
+import probekit.recipes
+from probekit.claims import Claim
+from probekit.pretrained import pretrained, tokenizer_of
+from probekit.recipe_report import present_results
+from probekit.runs import RunDir
+from probekit.terrain import field_pictures as draw
+from probekit.terrain.field_study import (
+    FACTORS,
+    check_readings,
+    gain,
+    gate_readings,
+    parameter_readings,
+    published_field,
+    rising,
+    template_readings,
+)
+from probekit.training import (
+    MASKED_LEMMA,
+    ModulatorTraining,
+    fit_modulator,
+    held_out_scores,
+    interval_rows,
+    masked_examples,
+)
+from probekit.training.modulator_study import draw_senses
+
+NAME = "field-modulator"
+WRITE_UP = "Geometric Terrain Analysis, field modulator"
+CORRECTED = "the same, corrected"
+ARMS = {
+    "published": {"template": "published", "gate": "simplex"},
+    "regular": {"template": "regular", "gate": "simplex"},
+    "constant": {"template": "published", "gate": "constant"},
+}
+Unit = tuple[str, int]  # "readings" or an arm, and a seed
+Results = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Config:
+    """The published optimizer on fewer definitions."""
+
+    seeds: tuple[int, ...] = (0, 1)  # of the modulator's initial values
+    host: str = "minilm"  # an encoder's card, or card=folder
+    examples: int = 1_024  # definitions; published (S9): 9,362
+    held_out: float = 0.5  # share of them; published (S9): .1
+    epochs: int = 2  # published (S9): 10 of 264 batches
+    batch: int = 16  # published (S9): 32
+    shown: int = 64  # definitions on which gates are read
+
+    @classmethod
+    def quick(cls) -> "Config":
+        return cls()
+
+    @classmethod
+    def paper(cls) -> "Config":
+        seeds = (0, 1, 2, 3, 4)
+        return cls(seeds, examples=9_362, held_out=0.1, epochs=10, batch=32)
+
+
+def units(config: Config) -> list[Unit]:
+    """The longest first."""
+    return [*((arm, seed) for seed in config.seeds for arm in ARMS), ("readings", 0)]
+
+
+def run_unit(config: Config, unit: Unit, run_dir: Path, position: int) -> None:
+    """Train an arm, or read what needs no training."""
+    arm, seed = unit
+    run = RunDir(run_dir / arm / f"seed{seed}")
+    if (run.path / "readings.json").exists():
+        return
+    model = pretrained(config.host)
+    tokenizer = tokenizer_of(model)
+    wordnet = pk.lexicon.load_wordnet()
+    glosses, words, _ = draw_senses(wordnet, tokenizer, config.examples)
+    examples = masked_examples(tokenizer, glosses, words)
+    training = ModulatorTraining(config.epochs, config.batch, held_out=config.held_out)
+    if arm == "readings":
+        some = examples.take(torch.arange(config.shown))
+        run.write_json(
+            "readings.json",
+            {
+                "templates": template_readings(),
+                "gates": gate_readings(model, some.ids, some.mask),
+                "check": check_readings(model),
+                "parameters": parameter_readings(model, some.ids[:4], some.mask[:4]),
+                "none": held_out_scores(
+                    model, examples.take(training.split(len(examples))[1]), MASKED_LEMMA
+                ),
+            },
+        )
+        return
+    field = published_field(model, ARMS[arm]["gate"], seed, ARMS[arm]["template"])
+    trace = fit_modulator(
+        run,
+        model,
+        pk.FieldModulator(field),
+        examples,
+        MASKED_LEMMA,
+        training,
+        title=f"{arm}, seed {seed}",
+        position=position,
+        factors=FACTORS,
+    )
+    run.write_json("readings.json", {"epochs": trace.epochs, "alpha": field.alpha.tolist()})
+
+
+def collect(config: Config, run_dir: Path) -> Results:
+    """Readings, and by arm each seed's last epoch with its alpha."""
+    found: Results = RunDir(run_dir / "readings" / "seed0").read_json("readings.json")
+    for arm in ARMS:
+        runs = [
+            RunDir(run_dir / arm / f"seed{seed}").read_json("readings.json")
+            for seed in config.seeds
+        ]
+        found[arm] = [{**run["epochs"][-1], **run} for run in runs]
+    return found
+
+
+def at(*path: str) -> Callable[[Results], list[float]]:
+    """A reading that needs no training, by its path."""
+
+    def measure(results: Results) -> list[float]:
+        found: Any = results
+        for name in path:
+            found = found[name]
+        return [math.nan if found is None else float(found)]
+
+    return measure
+
+
+def depth(arm: str) -> Callable[[Results], list[float]]:
+    """How monotone trained alpha is in depth, its mean over experts; a value a seed."""
+    return lambda results: [rising(np.mean(run["alpha"], 1).tolist()) for run in results[arm]]
+
+
+def over(arm: str, other: str) -> Callable[[Results], list[float]]:
+    """How much lower an arm's NLL ends than another's, or than that without a modulator."""
+
+    def measure(results: Results) -> list[float]:
+        others = [results["none"]] * len(results[arm]) if other == "none" else results[other]
+        return gain(results[arm], others)
+
+    return measure
+
+
+def chance(results: Results) -> list[float]:
+    """The constant gates' own differences between seeds."""
+    runs = results["constant"]
+    return gain(runs, [*runs[1:], runs[0]])
+
+
+CLAIMS = [
+    Claim("003-32", WRITE_UP, "the published configuration has 38,552 parameters", 38_552.0, 0.0,
+          at("parameters", "published"), lambda _: None, "none: a count"),
+    Claim("003-33", WRITE_UP, "the templates are regular: longest edge over shortest, less 1", 0.0,
+          1e-3, at("templates", "published", "spread"), at("templates", "regular", "spread"),
+          "basis vectors less their mean, in k dimensions"),
+    Claim("003-34", WRITE_UP, "V^2 > 0 tells that a simplex exists: share of positions", 1.0, 0.0,
+          at("gates", "simplex", "4", "share_v2_positive"), at("gates", "random"),
+          "Gaussian points: V^2 is a Gram determinant"),
+    Claim("003-34.k1", WRITE_UP, "the expert of order 1 gates by the input: deviation of its gate",
+          (1e-4, 1.0), 0.0, at("gates", "simplex", "1", "gate_std"),
+          at("gates", "constant", "1", "gate_std"), "a constant gate"),
+    Claim("003-34.k4", CORRECTED, "that of order 4 does", (1e-4, 1.0), 0.0,
+          at("gates", "simplex", "4", "gate_std"), at("gates", "constant", "4", "gate_std"),
+          "a constant gate"),
+    Claim("003-34.trained", CORRECTED,
+          "reading the input pays: NLL of the masked word, constant gates less published ones "
+          "(nats)", (0.01, 10.0), 0.0, over("published", "constant"), chance,
+          "constant gates of another seed"),
+    Claim("003-34.any", CORRECTED, "a trained field helps at all: none less published",
+          (0.01, 10.0), 0.0, over("published", "none"), over("constant", "none"),
+          "none less constant gates"),
+    Claim("003-34.depth", WRITE_UP, "trained alpha rises with depth (share of steps up)", 1.0, 0.0,
+          depth("published"), depth("constant"), "constant gates"),
+    Claim("003-35", WRITE_UP, "a healthy embedding has a CV of .21 in the check's 8 dimensions",
+          0.21, 0.05, at("check", "cv"), at("check", "null"), "Gaussian points in 8 dimensions"),
+]  # fmt: skip
+
+
+def present(config: Config, results: Results, run_dir: Path) -> None:
+    """Print the tables, draw the figures, write ``report.html``."""
+    arms = {"none": [results["none"]] * len(config.seeds), **{arm: results[arm] for arm in ARMS}}
+    ends = {
+        arm: {name: [run[name] for run in runs] for name in ("val_loss", "lemma_nll", "lemma_rank")}
+        for arm, runs in arms.items()
+    }
+    gates = results["gates"]
+    tables: dict[str, Any] = {
+        "what is held out, at the end": interval_rows(ends, "arm"),
+        "parameters": [results["parameters"]],
+        "edges of the templates": [
+            {"template": name, "k": k, "edges": ", ".join(f"{e:.4f}" for e in edges)}
+            for name, each in results["templates"].items()
+            for k, edges in each["edges"].items()
+        ],
+        "gates on the model's stream": [
+            {"gate": gate, "k": k, **gates[gate][k]}
+            for gate in ("simplex", "constant")
+            for k in gates[gate]
+        ],
+    }
+    figures = {
+        "training": (draw.training_figure(arms), TRAINING),
+        "alpha": (draw.alpha_figure({arm: results[arm] for arm in ARMS}), ALPHA),
+        "gates": (draw.gates_figure(gates), GATES),
+        "check": (draw.check_figure(results["check"], gates["checks"]), CHECK),
+    }
+    title = "Field modulator: gates that read simplices, and gates that do not"
+    present_results(title, __doc__ or "", CLAIMS, results, run_dir, tables=tables, figures=figures)
+
+
+TRAINING = "Negative log likelihood of the masked word, held out; a line a seed."
+ALPHA = "Trained alpha by layer, mean over experts. The bounds are .001 and .35."
+GATES = "Deviation of gates over positions. That of order 1 is 0: it sees nothing."
+CHECK = (
+    "The CV of pentachora of the embedding by the coordinates read, beside Gaussian points; "
+    "crosses: the model's layers, as the check reads them. Grey: the band that counts as healthy."
+)
+
+if __name__ == "__main__":
+    probekit.recipes.main(__file__)

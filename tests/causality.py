@@ -57,7 +57,7 @@ def cell(family: families.Family, part: str, prefixes: tuple[str, ...]) -> str:
 def noise() -> Callable[[Tensor], Tensor]:
     """Adds seeded Gaussian noise; a factor would be hidden by the next norm."""
     generator = torch.Generator().manual_seed(0)
-    return lambda x: x + torch.randn(x.shape, generator=generator)
+    return lambda x: x + torch.randn(x.shape, generator=generator).to(x)
 
 
 def write(markdown: str, begin: str, end: str) -> None:

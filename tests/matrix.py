@@ -93,6 +93,7 @@ def _lerp(column: Column, family: families.Family, alpha: float) -> pk.Lerp:
         d_model=d_model, n_layers=n_layers, vocab=families.VOCAB, d_geometry=4
     )
     torch.nn.init.normal_(module.projection)
+    module.to(_device(family))
     return pk.Lerp(module, alpha=alpha, site=f"{column.place}resid_pre")
 
 
@@ -100,8 +101,12 @@ def _field(column: Column, family: families.Family, alpha: float) -> pk.FieldMod
     d_model, n_layers = _sizes(column, family)
     module = pk.modulators.SimplexField(
         d_model=d_model, n_layers=n_layers, alpha=alpha, alpha_min=0
-    )
+    ).to(_device(family))
     return pk.FieldModulator(module, site=f"{column.place}resid_pre")
+
+
+def _device(family: families.Family) -> torch.device:
+    return next(family.model.parameters()).device
 
 
 def _sizes(column: Column, family: families.Family) -> tuple[int, int]:
@@ -183,7 +188,9 @@ def cell(row: Row, column: Column, family: families.Family) -> str:
     idle = row.idle(column, family, measured)
     change = pk.verify(family.model, idle, *family.args, **family.kwargs).output_change
     # A clamp to the measured value divides a number by itself: rounding, amplified by CLIP's scale.
-    bound = 1e-5 * float(family.run().abs().max()) if row.measured else 0
+    plain = family.run()
+    rounding = 1e-5 if plain.dtype == torch.float32 else 1e-2
+    bound = rounding * float(plain.abs().max()) if row.measured else 0
     assert change is not None and change <= bound, f"{row.name} on {column.title}: {change}"
     return "causal"
 

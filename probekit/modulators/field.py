@@ -147,7 +147,7 @@ class SimplexField(nn.Module):
         Raises:
             ProbekitError: x of another width than ``d_model``, or no such layer.
         """
-        check_place(x, layer, self.d_model, self.n_layers)
+        check_place(self, x, layer)
         here = x[..., self.active]
         factor = here.new_ones((), dtype=self.alpha_logits.dtype)
         for alpha, (_, gate) in zip(self.alpha[layer], self._readings(here), strict=True):
@@ -180,7 +180,7 @@ class SimplexField(nn.Module):
             report |= {f"k{expert.k}.{name}": value for name, value in expert.health().items()}
         if x is None:
             return report
-        check_place(x, 0, self.d_model, self.n_layers)
+        check_place(self, x, 0)
         for expert, (v2, gate) in zip(
             self._each(), self._readings(x[..., self.active]), strict=True
         ):

@@ -133,7 +133,7 @@ class LerpModulator(nn.Module):
         Raises:
             ProbekitError: a width, layer, token id or alpha out of range, or an unknown form.
         """
-        check_place(x, layer, self.d_model, self.n_layers)
+        check_place(self, x, layer)
         check_form(form)
         if tokens.shape != x.shape[:-1]:
             raise ProbekitError(
@@ -251,15 +251,21 @@ def check_form(form: object) -> None:
         raise ProbekitError(unknown("form", str(form), FORMS))
 
 
-def check_place(x: Tensor, layer: int, d_model: int, n_layers: int) -> None:
+def check_place(module: Any, x: Tensor, layer: int) -> None:
     """Refuse a residual stream or a layer that the modulator was not built for."""
-    if x.shape[-1] != d_model:
+    if x.shape[-1] != module.d_model:
         raise ProbekitError(
-            f"x of shape {list(x.shape)}, built for d_model={d_model};"
+            f"x of shape {list(x.shape)}, built for d_model={module.d_model};"
             " build the modulator for this model"
         )
-    if not 0 <= layer < n_layers:
-        raise ProbekitError(f"layer {layer}: the modulator has layers 0 to {n_layers - 1}")
+    if not 0 <= layer < module.n_layers:
+        raise ProbekitError(f"layer {layer}: the modulator has layers 0 to {module.n_layers - 1}")
+    device = module.alpha_logits.device
+    if device != x.device:
+        raise ProbekitError(
+            f"the modulator is on {device} and the stream on {x.device}; move it there:"
+            f" module.to({str(x.device)!r})"
+        )
 
 
 def _pair_statistics(unit: Float[Tensor, "rows width"]) -> tuple[float, float]:

@@ -279,5 +279,7 @@ def test_what_forward_refuses():
     message = "x of shape [2, 11], built for d_model=12; build the modulator for this model"
     refused(message, field, torch.zeros(2, 11), 0)
     refused(message, field.health, torch.zeros(2, 11))
+    message = "the modulator is on cpu and the stream on meta; move it there: module.to('meta')"
+    refused(message, field, torch.zeros(2, 12, device="meta"), 0)
     for layer in (-1, 2):
         refused(f"layer {layer}: the modulator has layers 0 to 1", field, torch.zeros(12), layer)

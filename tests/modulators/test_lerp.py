@@ -264,6 +264,8 @@ def test_what_forward_refuses():
     refused(message, modulator, x[..., :7], TOKENS, 0)
     for layer in (-1, 3):
         refused(f"layer {layer}: the modulator has layers 0 to 2", modulator, x, TOKENS, layer)
+    message = "the modulator is on cpu and the stream on meta; move it there: module.to('meta')"
+    refused(message, modulator, x.to("meta"), TOKENS, 0)
     refused(
         "token ids run from 1 to 20, the table has rows 0 to 19;"
         " build the modulator with the vocab of the tokenizer",

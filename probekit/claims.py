@@ -9,7 +9,7 @@
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,3 +119,36 @@ def _row(
 
 def _mean(values: list[float]) -> float | None:
     return math.fsum(values) / len(values) if values else None
+
+
+def shown(row: Mapping[str, Any]) -> dict[str, str]:
+    """A row of :func:`decide` as a table shows it, its numbers as text."""
+    reason = f": {row['reason']}" if row["reason"] else ""
+    null = "" if row["null"] is None else f"{_number(row['null'])}: "
+    return {
+        "verdict": f"{row['verdict']}{reason}",
+        "claim": f"{row['id']}: {row['statement']}",
+        "published": in_words(row["published"]),
+        "measured": _measured(row),
+        "null or control": f"{null}{row['control']}",
+    }
+
+
+def in_words(published: float | Sequence[float]) -> str:
+    """What was published: a number, or "low to high"."""
+    if isinstance(published, Sequence):
+        return " to ".join(map(_number, published))
+    return _number(published)
+
+
+def _measured(row: Mapping[str, Any]) -> str:
+    if row["measured"] is None:
+        return "" if row["verdict"] == "blocked" else "not observed"
+    low, high = row["interval"]
+    spread = f" ({_number(low)} to {_number(high)}, n {row['n']})" if row["n"] > 1 else ""
+    missing = f", seen in {row['observed']} of {row['n']}" if row["observed"] < row["n"] else ""
+    return f"{_number(row['measured'])}{spread}{missing}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"

@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from . import recipes
+from .claims import Claim, in_words, shown
 from .errors import RunError
 from .report import Report
 from .runs import write_atomic
@@ -202,12 +203,13 @@ def _rank(summary: Mapping[str, Any]) -> int:
 
 
 def _finding(row: Mapping[str, Any], summary: Mapping[str, Any]) -> Finding:
+    text = shown(row)
     return Finding(
         row["id"],
         row["statement"],
-        _range(row["published"]),
-        _measured(row),
-        _null(row),
+        text["published"],
+        text["measured"],
+        text["null or control"],
         row["verdict"],
         row["reason"] or "",
         summary["recipe"],
@@ -215,12 +217,11 @@ def _finding(row: Mapping[str, Any], summary: Mapping[str, Any]) -> Finding:
     )
 
 
-def _not_run(claim: Any, recipe: str) -> Finding:
-    published = _range(
-        list(claim.published) if isinstance(claim.published, tuple) else claim.published
+def _not_run(claim: Claim, recipe: str) -> Finding:
+    published = in_words(claim.published)
+    return Finding(
+        claim.id, claim.statement, published, "", claim.control, "not run", "", recipe, "quick"
     )
-    null = claim.control
-    return Finding(claim.id, claim.statement, published, "", null, "not run", "", recipe, "quick")
 
 
 def _run(summary: Mapping[str, Any], path: Path | None) -> dict[str, str]:
@@ -239,28 +240,6 @@ def _time(text: str) -> str:
     """What a recipe's docstring says of its time."""
     found = re.search(r"Time on two cores: (.+?)(?:\.\n|\.$|\n\n)", text, re.DOTALL)
     return " ".join(found[1].split()) if found else ""
-
-
-def _measured(row: Mapping[str, Any]) -> str:
-    if row["measured"] is None:
-        return "" if row["verdict"] == "blocked" else "not observed"
-    low, high = row["interval"]
-    spread = f" ({_number(low)} to {_number(high)}, n {row['n']})" if row["n"] > 1 else ""
-    missing = f", seen in {row['observed']} of {row['n']}" if row["observed"] < row["n"] else ""
-    return f"{_number(row['measured'])}{spread}{missing}"
-
-
-def _null(row: Mapping[str, Any]) -> str:
-    number = "" if row["null"] is None else f"{_number(row['null'])}: "
-    return f"{number}{row['control']}"
-
-
-def _range(value: float | Sequence[float]) -> str:
-    return " to ".join(map(_number, value)) if isinstance(value, Sequence) else _number(value)
-
-
-def _number(value: float) -> str:
-    return f"{value:.4g}"
 
 
 def _natural(text: str) -> list[tuple[int, int, str]]:

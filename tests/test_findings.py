@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from probekit import recipes
+from probekit.claims import Claim
 from probekit.cli import main
 from probekit.errors import RunError
 from probekit.findings import Finding, Ledger, read_findings, write_findings
@@ -122,7 +123,7 @@ def test_the_published_configuration_wins_and_later_folders_do(tmp_path) -> None
 
 
 def test_a_recipe_that_never_ran_is_listed(tmp_path, monkeypatch) -> None:
-    claim = SimpleNamespace(id="009-2", statement="s", published=(0.0, 1.0), control="c")
+    claim = Claim("009-2", "a paper", "s", (0.0, 1.0), 0.0, lambda _: [], lambda _: None, "c")
     monkeypatch.setattr(recipes, "discover", lambda: {"b": Path("b.py")})
     monkeypatch.setattr(recipes, "load", lambda path: SimpleNamespace(CLAIMS=[claim]))
     ledger = read_findings([tmp_path])

@@ -45,6 +45,7 @@ from probekit.paths import data_dir
 
 if TYPE_CHECKING:
     from probekit.claims import Claim
+    from probekit.runs import RunDir
 
 
 @runtime_checkable
@@ -140,15 +141,32 @@ def run(recipe: Recipe, config: Any, preset: str, out: Path, jobs: int = 1) -> d
         What it wrote to `summary.json`: recipe, preset, config, claims, environment.
 
     Raises:
-        RunError: `jobs` is below 1, or the folder holds a run with another config.
+        RunError: `jobs` is below 1, or the folder holds a run with another config, or one that is
+            still going on.
     """
-    from probekit import console
-    from probekit.claims import decide
-    from probekit.runs import RunDir, environment, json_safe
+    from filelock import FileLock, Timeout
+
+    from probekit.runs import RunDir
 
     if jobs < 1:
         raise RunError(f"jobs must be at least 1, given {jobs}")
     folder = RunDir(out / recipe.NAME / preset)
+    try:
+        with FileLock(folder.path / ".lock", timeout=0):  # gone with the process that holds it
+            return _run_in(folder, recipe, config, preset, jobs)
+    except Timeout:
+        raise RunError(
+            f"another run writes to {folder.path}; wait for its end or choose another --out"
+        ) from None
+
+
+def _run_in(
+    folder: "RunDir", recipe: Recipe, config: Any, preset: str, jobs: int
+) -> dict[str, Any]:
+    from probekit import console
+    from probekit.claims import decide
+    from probekit.runs import environment, json_safe
+
     folder.start(config)
     console.print_run(recipe.NAME, preset, config, folder.path)
     _run_units(recipe, config, folder.path, jobs)

@@ -156,6 +156,28 @@ def test_an_interrupted_run_goes_on_where_it_stopped(coin, capsys):
     assert Path("runs/coin/quick/seed0/metrics.jsonl").read_text() == '{"step": 0}\n'
 
 
+def test_two_runs_do_not_write_to_one_folder(coin, capsys):
+    """In a process of its own, as a lock does not hold against the process that has it."""
+    command = "import sys; from probekit.cli import main; main(sys.argv[1:])"
+    first = subprocess.Popen(
+        [sys.executable, "-c", command, "run", coin, "--beats", "1000"],
+        env={"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: Path("runs/coin/quick/seed0/beats").exists(), seconds=120)
+        assert cli.main(["run", coin, "--beats", "1000"]) == 1
+        said = capsys.readouterr().err
+        assert "another run writes to runs/coin/quick; wait for its end or choose another" in said
+        assert cli.main(["run", coin, "--out", "elsewhere"]) == 0
+    finally:
+        first.kill()
+        first.wait()
+    assert not Path("runs/coin/quick/summary.json").exists()
+    Path("runs/coin/quick/config.json").unlink()
+    assert cli.main(["run", coin]) == 0  # the lock went with its process
+
+
 def test_a_killed_runner_takes_its_workers_along(coin):
     command = "import sys; from probekit.cli import main; main(sys.argv[1:])"
     runner = subprocess.Popen(

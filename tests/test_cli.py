@@ -1,6 +1,7 @@
 """The command line and the runner behind it, on a recipe small enough to run in a blink."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -174,6 +175,7 @@ def test_two_runs_do_not_write_to_one_folder(coin, capsys):
         first.kill()
         first.wait()
     assert not Path("runs/coin/quick/summary.json").exists()
+    shutil.rmtree("runs/coin/quick/seed0")
     Path("runs/coin/quick/config.json").unlink()
     assert cli.main(["run", coin]) == 0  # the lock went with its process
 

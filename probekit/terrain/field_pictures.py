@@ -23,7 +23,7 @@ def training_figure(arms: Mapping[str, Runs]) -> Figure:
             label = arm if run is runs[0] else None
             axis.plot(range(len(values)), values, color=f"C{index}", marker="o", lw=1, label=label)
     axis.set_xlabel("epochs")
-    axis.set_ylabel("NLL of the masked word (nats)")
+    axis.set_ylabel("NLL of the word (nats)")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend(fontsize=8)
     figure.tight_layout()
@@ -31,14 +31,17 @@ def training_figure(arms: Mapping[str, Runs]) -> Figure:
 
 
 def alpha_figure(arms: Mapping[str, Runs]) -> Figure:
-    """Trained alpha by layer, its mean over experts."""
+    """Trained alpha by layer, its mean over experts; dotted where it started."""
     figure, axis = plt.subplots(figsize=(6, 3.6))
     for index, (arm, runs) in enumerate(arms.items()):
         for run in runs:
             values = np.mean(run["alpha"], axis=1)
             label = arm if run is runs[0] else None
             axis.plot(range(len(values)), values, color=f"C{index}", marker="o", lw=1, label=label)
-    axis.axhline(0.01, color="grey", linestyle=":", lw=1, label="start")
+    for start in (0.01, 0.3):
+        axis.axhline(start, color="grey", linestyle=":", lw=1)
+    axis.set_yscale("log")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("layer")
     axis.set_ylabel("alpha")
     axis.legend(fontsize=8)

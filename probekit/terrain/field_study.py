@@ -4,7 +4,6 @@ Source: "Geometric Terrain Analysis", S12 (geometric field modulator), and its c
 B12.
 """
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -62,7 +61,7 @@ def gate_readings(model: HookedModel, ids: Tensor, mask: Tensor, seed: int = 0) 
     streams = run["record"].values[:, mask.bool()]  # layer, place, d_model
     found: Readings = {}
     for gate in ("simplex", "constant"):
-        field = published_field(model, gate, seed)
+        field = published_field(model, gate=gate, seed=seed)
         health = [field.health(stream) for stream in streams]
         found[gate] = {
             str(k): {
@@ -79,14 +78,10 @@ def gate_readings(model: HookedModel, ids: Tensor, mask: Tensor, seed: int = 0) 
     return found
 
 
-def published_field(
-    model: HookedModel, gate: Any = "simplex", seed: int = 0, template: Any = "published"
-) -> SimplexField:
-    """The published configuration at a model's width and depth."""
-    cfg = model.cfg
-    return SimplexField(
-        d_model=cfg.d_model, n_layers=cfg.n_layers, template=template, gate=gate, seed=seed
-    )
+def published_field(model: HookedModel, **changed: Any) -> SimplexField:
+    """The published configuration at a model's width and depth, but for what is changed."""
+    sizes = {"d_model": model.cfg.d_model, "n_layers": model.cfg.n_layers}
+    return SimplexField(**sizes, template="published", **changed)
 
 
 def checked(x: Float[Tensor, "rows dim"]) -> float:
@@ -134,12 +129,6 @@ def parameter_readings(model: HookedModel, ids: Tensor, mask: Tensor) -> Reading
         "here": sum(p.numel() for p in field.parameters()),
         "reaching the output": reaching,
     }
-
-
-def rising(alpha: Sequence[float]) -> float:
-    """Share of neighbouring layers at which alpha rises: 1 if it is monotone in depth."""
-    pairs = list(itertools.pairwise(alpha))
-    return sum(after > before for before, after in pairs) / len(pairs)
 
 
 def gain(runs: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> list[float]:

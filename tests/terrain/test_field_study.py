@@ -11,7 +11,6 @@ from probekit.terrain.field_study import (
     gate_readings,
     parameter_readings,
     published_field,
-    rising,
     template_readings,
 )
 
@@ -63,8 +62,6 @@ def test_the_check_of_too_few_rows_is_nan() -> None:
     assert checked(x) == pytest.approx(gaussian_volume_cv(8), abs=0.1)
 
 
-def test_rising_and_gain() -> None:
-    assert rising([0.1, 0.2, 0.3]) == 1
-    assert rising([0.1, 0.2, 0.2, 0.1]) == pytest.approx(1 / 3)
+def test_gain() -> None:
     runs, others = [{"lemma_nll": 2.0}, {"lemma_nll": 3.0}], [{"lemma_nll": 2.5}] * 2
     assert gain(runs, others) == [0.5, -0.5]

@@ -21,7 +21,7 @@ every run of 4 layers collapses, 1 to 6 times, and none without. Of 16 runs of o
 tells them apart. The moving average alone collapses less (p = .03, the least that four against four
 can give). 64 seeds an arm would be needed to tell one half from one quarter.
 
-Time on two cores: quick 8 minutes at a load of 3; paper about 100
+Time on two cores: quick 5 minutes (9 of processor time); paper about 100
 hours (estimated from 115 ms a step and run).
 
 Source: "The Conservation of Separability", phases 2 (2.1, 2.3) and 4. That differences of stable

@@ -24,7 +24,7 @@ far beyond the published 1.04, whose tensor is not said (after the block's own n
 1.01). Twice the width has 1.38 times the amplitude, sqrt(2) less what its gain is behind at 200
 updates.
 
-Time on two cores: quick 6 minutes at a load of 3, paper about 3 hours (estimated).
+Time on two cores: quick 4 minutes at a load of 3, paper about 3 hours (estimated).
 
 Source: "The Conservation of Separability", part A (precision drives margin). Its two documents give
 margins of 4.2, 5.8, 6.5 and of 5.8, 6.4, 6.5 for p = 7, 113 and 227, averaged over all positions.

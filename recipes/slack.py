@@ -25,7 +25,7 @@ not see it. A mature network leaves its own coordinates under weight decay, pena
 Two layers: |cosine| is below .05 in every row, at an accuracy of .01 after 600 steps and of .15 to
 .99 after 2,200, with an early warm-up as with a late one.
 
-Time on two cores: quick 9 minutes at a load of 3, paper 7 hours (estimated).
+Time on two cores: quick 5 minutes at a load of 4, paper 7 hours (estimated).
 
 Source: "The Conservation of Separability", experiments 3 and 2.2 of phase 2. Residuals are read
 after the final norm; the write-up's mature ones before it.

@@ -18,7 +18,7 @@ the rule calls QK stabilised at the 9th log, long after accuracy .90 at the 4th.
 QK is half-way first (8 %; V 13 %, MLP 16 %), together with accuracy. The onset rule answers at
 three fifths of any run that grows steadily, and finds nothing where accuracy jumps and stays.
 
-Time on two cores: quick 6 minutes, paper 20 (estimated from 9 ms a step; 9 on a busy machine).
+Time on two cores: quick 5 minutes at a load of 4, paper 20 (estimated from 9 ms a step).
 
 Source: "The Conservation of Separability", experiment 2, both parts. Modular addition: one pre-LN
 layer, packed attention, 30 % of the pairs, AdamW lr 1e-3, weight decay 1.0, batch 512. Interleaved:

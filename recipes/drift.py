@@ -18,7 +18,7 @@ and K: all heads do in the published seed, 42, and in 5 of the 8 seeds 0, 1, 2 a
 At step 4,000 QK has not slowed: its velocity is .25 to .35, above OV's. The published rule calls
 the packed QKV stable at step 1,000, the first step at which it can answer, with decay or without.
 
-Time on two cores: quick 4 to 5 minutes, paper 20 (estimated from 9 ms a step; at 25 ms 11 and 55).
+Time on two cores: quick 4 to 9 minutes (at 10 and 20 ms a step), paper 20 to 40 (estimated).
 
 Source: "The Conservation of Separability", experiments 2 (grokking) and 2B (drift tracking):
 pre-LN, d_model 128, 4 heads without offsets, d_ff 512, AdamW lr 1e-3 with weight decay 1.0, batch

@@ -73,14 +73,14 @@ Results = dict[str, Any]
 
 @dataclass(frozen=True)
 class Config:
-    """The published number of batches, each smaller."""
+    """Epochs of the published number of batches, each smaller."""
 
-    seeds: tuple[int, ...] = (0, 1, 2)  # of the modulator's initial values
+    seeds: tuple[int, ...] = (0, 1)  # of the modulator's initial values
     read: str = "minilm"  # an encoder's card, or card=folder
     host: str = "t5-wordnet"  # an encoder-decoder's
     examples: int = 2_112  # definitions; published (section 9): 9,362
     held_out: float = 0.5  # share of them; published: .1
-    epochs: int = 10  # of 264 batches, as published
+    epochs: int = 3  # of 264 batches, as published; published: 10
     batch: int = 4  # published: 32
     shown: int = 64  # definitions on which gates are read
 
@@ -90,7 +90,7 @@ class Config:
 
     @classmethod
     def paper(cls) -> "Config":
-        return cls((0, 1, 2, 3, 4), examples=9_362, held_out=0.1, batch=32)
+        return cls((0, 1, 2, 3, 4), examples=9_362, held_out=0.1, epochs=10, batch=32)
 
 
 def units(config: Config) -> list[Unit]:

@@ -68,10 +68,10 @@ def train_tokenizer(pairs: Sequence[Pair], vocab: int = VOCAB) -> Any:
 
 def fresh_t5(vocab: int, seed: int = 0) -> T5ForConditionalGeneration:
     """The architecture with random weights."""
-    config = T5Config(
-        vocab_size=vocab, d_model=128, d_kv=32, d_ff=512, num_layers=2, num_heads=4,
-        dropout_rate=0.0, pad_token_id=0, eos_token_id=1, **{"decoder_start_token_id": 0},
-    )  # fmt: skip
+    sizes: dict[str, Any] = {"d_model": 128, "d_kv": 32, "d_ff": 512, "num_layers": 2}
+    sizes |= {"num_heads": 4, "n_positions": 512, "dropout_rate": 0.0}
+    ids: dict[str, Any] = {"decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 1}
+    config = T5Config(vocab_size=vocab, **sizes, **ids)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return T5ForConditionalGeneration(config)

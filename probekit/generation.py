@@ -34,7 +34,7 @@ class Said:
     """One prompt's answers. Distances count tokens, the end token too; the rest is nats a token."""
 
     prompt: str
-    alpha: float | None
+    alpha: float | int | None
     """Of all layers; None where the modulator has its own."""
     original: str
     modulated: str
@@ -74,7 +74,7 @@ def talk(
     prompts: str | Sequence[str],
     item: Intervention,
     *,
-    alphas: Sequence[float] | None = None,
+    alphas: Sequence[float | int] | None = None,
     tokenizer: Any = None,
     max_new_tokens: int = 128,
 ) -> Talk:
@@ -139,8 +139,8 @@ def divergence(
 
 
 def _settings(
-    item: Intervention, alphas: Sequence[float] | None
-) -> list[tuple[float | None, Intervention]]:
+    item: Intervention, alphas: Sequence[float | int] | None
+) -> list[tuple[float | int | None, Intervention]]:
     if alphas is None:
         return [(item.alpha if isinstance(item, Lerp) else None, item)]
     if not isinstance(item, Lerp):
@@ -153,7 +153,7 @@ def _answers(
     model: HookedModel,
     tokenizer: Any,
     text: str,
-    settings: Sequence[tuple[float | None, Intervention]],
+    settings: Sequence[tuple[float | int | None, Intervention]],
     most: int,
 ) -> list[Said]:
     ids = tokenizer(text, return_tensors="pt")["input_ids"]

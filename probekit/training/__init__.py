@@ -48,7 +48,6 @@ from .modular import modular_tokens as modular_tokens
 from .modulator_fit import ModulatorTrace as ModulatorTrace
 from .modulator_fit import ModulatorTraining as ModulatorTraining
 from .modulator_fit import fit_modulator as fit_modulator
-from .modulator_fit import held_out_scores as held_out_scores
 from .modulator_fit import read_trace as read_trace
 from .monitor import Snap as Snap
 from .monitor import acceleration as acceleration
@@ -63,6 +62,7 @@ from .objectives import MASKED_LEMMA as MASKED_LEMMA
 from .objectives import Objective as Objective
 from .objectives import definition_logits as definition_logits
 from .objectives import definition_loss as definition_loss
+from .objectives import held_out_scores as held_out_scores
 from .objectives import leaking_loss as leaking_loss
 from .objectives import lemma_scores as lemma_scores
 from .objectives import masked_lemma_logits as masked_lemma_logits

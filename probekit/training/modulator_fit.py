@@ -27,7 +27,7 @@ from ..modulators import LerpModulator, cosine_rates, save_modulator
 from ..runs import RunDir
 from .lemma_examples import LemmaExamples
 from .loop import train
-from .objectives import Objective, lemma_scores
+from .objectives import Objective, held_out_scores
 
 EVERY = 10
 """Batches from one published reading of alpha to the next."""
@@ -200,25 +200,6 @@ def read_trace(run: RunDir) -> ModulatorTrace:
     """
     step, tensors, _ = _checkpoint(run)
     return ModulatorTrace(tensors[_ALPHA][: step + 1], tensors[_LOSS][:step], run.rows())
-
-
-@torch.no_grad()
-def held_out_scores(
-    model: HookedModel, examples: LemmaExamples, objective: Objective, batch: int = 256
-) -> dict[str, float]:
-    """Loss as in training and, of the word's own token, NLL (nats) and rank (median, from 0)."""
-    losses, nlls, ranks = [], [], []
-    for rows in torch.arange(len(examples)).split(batch):
-        part = examples.take(rows)
-        losses.append(objective.loss(model, part).double() * len(part))
-        nll, rank = lemma_scores(objective.logits(model, part), part.lemmas)
-        nlls.append(nll)
-        ranks.append(rank)
-    return {
-        "val_loss": float(torch.stack(losses).sum() / len(examples)),
-        "lemma_nll": float(torch.cat(nlls).mean()),
-        "lemma_rank": float(torch.cat(ranks).double().median()),
-    }
 
 
 def _factor(name: str, factors: Mapping[str, float]) -> float:

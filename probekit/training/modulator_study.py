@@ -152,7 +152,5 @@ def start_share(ends: Mapping[float, Sequence[Sequence[float]]]) -> float:
 
 def seed_share(ends: Mapping[float, Sequence[Sequence[float]]]) -> float:
     """The same between runs of one place in each list: seeds."""
-    turned = {
-        float(place): list(runs) for place, runs in enumerate(zip(*ends.values(), strict=True))
-    }
-    return start_share(turned)
+    turned = enumerate(zip(*ends.values(), strict=True))
+    return start_share({float(place): runs for place, runs in turned})

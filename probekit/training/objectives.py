@@ -95,6 +95,25 @@ def lemma_scores(
     return nll, (logits > own).sum(-1)
 
 
+@torch.no_grad()
+def held_out_scores(
+    model: HookedModel, examples: LemmaExamples, objective: Objective, batch: int = 256
+) -> dict[str, float]:
+    """Loss as in training and, of the word's own token, NLL (nats) and rank (median, from 0)."""
+    losses, nlls, ranks = [], [], []
+    for rows in torch.arange(len(examples)).split(batch):
+        part = examples.take(rows)
+        losses.append(objective.loss(model, part).double() * len(part))
+        nll, rank = lemma_scores(objective.logits(model, part), part.lemmas)
+        nlls.append(nll)
+        ranks.append(rank)
+    return {
+        "val_loss": float(torch.stack(losses).sum() / len(examples)),
+        "lemma_nll": float(torch.cat(nlls).mean()),
+        "lemma_rank": float(torch.cat(ranks).double().median()),
+    }
+
+
 def shifted_right(labels: Int[Tensor, "example target"], config: Any) -> Tensor:
     """The start token, and the labels but the last, padding for -100."""
     start = labels.new_full((len(labels), 1), config.decoder_start_token_id)

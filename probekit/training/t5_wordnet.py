@@ -6,9 +6,11 @@ but those of every twentieth synset. Its tokenizer is a byte-pair encoding of th
 some thousands of words in one token each. It is here so that what is said of T5 can be tried
 without a network; it knows a few definitions and no language.
 
-    python -m probekit.training.t5_wordnet FOLDER      about 10 minutes on one core
+    python -m probekit.training.t5_wordnet FOLDER      2 minutes on a GPU, an hour on one core
 
-made the checkpoint in ``models/t5-wordnet``, and prints how good it is.
+made the checkpoint in ``models/t5-wordnet``, and prints how good it is: of definitions that it was
+not trained on, the word's first token has an NLL of 6.24 nats (by counts 7.59), median rank 99
+(431), and is the first guess for 15 % (2 %).
 """
 
 import sys
@@ -32,7 +34,8 @@ from .objectives import definition_logits, lemma_scores
 
 VOCAB = 7_000
 HELD_OUT = 20  # every twentieth synset
-STEPS, BATCH, LR, WARMUP = 4_000, 128, 3e-3, 300
+STEPS, BATCH, LR, WARMUP = 4_600, 256, 5e-4, 300
+EMBEDDING = 20  # times the rate: rows have length 11 at the start, and rare ones few steps
 SPECIAL = ("<pad>", "</s>", "<unk>")
 Pair = tuple[str, str]  # a gloss and a word
 
@@ -68,10 +71,10 @@ def train_tokenizer(pairs: Sequence[Pair], vocab: int = VOCAB) -> Any:
 
 def fresh_t5(vocab: int, seed: int = 0) -> T5ForConditionalGeneration:
     """The architecture with random weights."""
-    config = T5Config(
-        vocab_size=vocab, d_model=128, d_kv=32, d_ff=512, num_layers=2, num_heads=4,
-        dropout_rate=0.0, pad_token_id=0, eos_token_id=1, **{"decoder_start_token_id": 0},
-    )  # fmt: skip
+    sizes: dict[str, Any] = {"d_model": 128, "d_kv": 32, "d_ff": 512, "num_layers": 2}
+    sizes |= {"num_heads": 4, "n_positions": 512, "dropout_rate": 0.0}
+    ids: dict[str, Any] = {"decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 1}
+    config = T5Config(vocab_size=vocab, **sizes, **ids)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return T5ForConditionalGeneration(config)
@@ -81,14 +84,21 @@ def train(
     model: T5ForConditionalGeneration, examples: LemmaExamples, steps: int = STEPS, seed: int = 0
 ) -> None:
     """AdamW with a warm-up and a linear end, on batches of definitions of like length."""
-    optimizer = torch.optim.AdamW(model.parameters(), LR, betas=(0.9, 0.98), weight_decay=0.01)
+    table = model.shared.weight
+    groups = [
+        {"params": [table], "factor": EMBEDDING},
+        {"params": [p for p in model.parameters() if p is not table], "factor": 1},
+    ]
+    optimizer = torch.optim.AdamW(groups, LR, betas=(0.9, 0.98), weight_decay=0.01)
     batches = _batches(examples, np.random.default_rng(seed))
     bar = tqdm(range(steps), "training t5-wordnet", mininterval=2)
     for step in bar:
         rate = LR * min((step + 1) / WARMUP, (steps - step) / steps)
-        optimizer.param_groups[0]["lr"] = rate
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group["factor"]
         batch = examples.take(next(batches))
-        loss = model(batch.ids, attention_mask=batch.mask, labels=batch.labels).loss
+        ids, mask, labels = (t.to(table.device) for t in (batch.ids, batch.mask, batch.labels))
+        loss = model(ids, attention_mask=mask, labels=labels).loss
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -135,8 +145,9 @@ def main(folder: str) -> None:
         definition_examples(tokenizer, *zip(*each, strict=True))
         for each in (pairs, pairs_of(wordnet, held_out=True))
     )
-    trained = fresh_t5(len(tokenizer))
+    trained = fresh_t5(len(tokenizer)).to("cuda" if torch.cuda.is_available() else "cpu")
     train(trained, seen)
+    trained.cpu()
     trained.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     model = wrap(trained)

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers.trainers import BpeTrainer
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
@@ -145,7 +145,8 @@ def main(folder: str) -> None:
         definition_examples(tokenizer, *zip(*each, strict=True))
         for each in (pairs, pairs_of(wordnet, held_out=True))
     )
-    trained = fresh_t5(len(tokenizer)).to("cuda" if torch.cuda.is_available() else "cpu")
+    trained = fresh_t5(len(tokenizer))
+    nn.Module.to(trained, "cuda" if torch.cuda.is_available() else "cpu")
     train(trained, seen)
     trained.cpu()
     trained.save_pretrained(folder)

@@ -8,7 +8,8 @@ the bend to it.
 Source: Muggeo 2003, "Estimating regression models with unknown break-points", of two segments.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from jaxtyping import Float
@@ -76,6 +77,23 @@ def change_points(
         basis = np.linalg.qr(_bent(x, candidate) * root[:, None])[0]
         explained[place] = np.square(curves * root @ basis).sum(-1)
     return candidates[explained.argmax(0)]
+
+
+def bend_readings(
+    x: Sequence[float], y: Sequence[float], resampled: Sequence[Sequence[float]]
+) -> dict[str, float | bool]:
+    """:func:`change_point` of a curve, and the 95 % interval of where resampled curves bend.
+
+    Args:
+        resampled: a curve a draw.
+
+    Raises:
+        ProbekitError: as :func:`change_point`.
+    """
+    found = change_point(np.array(x), np.array(y))
+    low, high = np.quantile(change_points(np.array(x), np.array(resampled)), [0.025, 0.975])
+    interval = {"low": float(low), "high": float(high)}
+    return {**asdict(found), "sharper": found.sharper, **interval}
 
 
 def _candidates(x: np.ndarray) -> np.ndarray:

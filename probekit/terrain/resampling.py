@@ -7,6 +7,9 @@ Source: Snijders and Borgatti 1999, as :func:`probekit.lexicon.token_bootstrap`,
 are.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
@@ -57,6 +60,24 @@ def resampled_curves(
         found["gradient"].append(_mean(cosines, weights * high) - _mean(cosines, weights * low))
         found["preservation"].append(_mean(kept, counts))
     return {name: torch.stack(values) for name, values in found.items()}
+
+
+def difference(
+    one: Mapping[str, Any], other: Mapping[str, Any], name: str, alpha: float
+) -> tuple[float, float, float]:
+    """A reading of one curve less another's at an alpha that both have, and its 95 % interval.
+
+    Args:
+        one, other: of :func:`probekit.terrain.modulation.curve_readings`.
+        name: of the reading.
+    """
+    places = [curve["alphas"].index(alpha) for curve in (one, other)]
+    first, second = (
+        np.array(curve["resampled"][name])[:, place]
+        for curve, place in zip((one, other), places, strict=True)
+    )
+    low, high = np.quantile(first - second, [0.025, 0.975])
+    return one[name][places[0]] - other[name][places[1]], float(low), float(high)
 
 
 def _mean(values: Tensor, weights: Tensor) -> Tensor:

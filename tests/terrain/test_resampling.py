@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from probekit.lexicon import alignment, sample_pairs, similarity_gradient, token_bootstrap
-from probekit.terrain.resampling import resampled_curves
+from probekit.terrain.resampling import difference, resampled_curves
 
 NODES, SETTINGS = 30, 3
 
@@ -47,3 +47,14 @@ def test_a_draw_is_every_pair_as_often_as_its_definitions(given) -> None:
     assert float(found["nouns"][1, 2]) == pytest.approx(alignment(s[n], y[n]).pearson)
     assert float(found["gradient"][1, 2]) == pytest.approx(similarity_gradient(s, y).gradient)
     assert float(found["preservation"][1, 2]) == pytest.approx(float(kept[2][drawn].mean()))
+
+
+def test_a_difference_is_paired_by_draw() -> None:
+    rng = np.random.default_rng(0)
+    shared = rng.normal(size=(100, 1))
+    one = {"alphas": [0.1, 0.5], "r": [3, 5], "resampled": {"r": shared + np.array([3.0, 5.0])}}
+    other = {"alphas": [0.5, 0.7], "r": [1, 2], "resampled": {"r": shared + np.array([1.0, 2.0])}}
+    assert difference(one, other, "r", 0.5) == pytest.approx((4, 4, 4))
+    alone = {"alphas": [0.5], "r": [1], "resampled": {"r": np.ones((100, 1))}}
+    low, high = np.quantile(shared + 4, [0.025, 0.975])
+    assert difference(one, alone, "r", 0.5) == pytest.approx((4, low, high))

@@ -222,7 +222,7 @@ def _differences(run: Any) -> list[dict[str, Any]]:
     for kind in curves:
         if kind != MODULATED:
             cells = {
-                name: "{:+.4f} [{:+.4f}, {:+.4f}]".format(
+                name: "{:+.2g} [{:+.2g}, {:+.2g}]".format(
                     *difference(curves[MODULATED], curves[kind], name, alpha)
                 )
                 for name in MEASURES

@@ -268,7 +268,7 @@ def rows_of(results: Results) -> dict[str, list[dict[str, Any]]]:
                 "alpha": alpha,
                 "less": kind,
                 **{
-                    name: "{:+.4f} [{:+.4f}, {:+.4f}]".format(
+                    name: "{:+.2g} [{:+.2g}, {:+.2g}]".format(
                         *difference(curves[MODULATED], curve, name, alpha)
                     )
                     for name in MEASURES

@@ -84,7 +84,7 @@ KINDS = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Modulation:
     """A model with its modulator, and the definitions that are compared, in the sample's order.
 
@@ -139,7 +139,7 @@ class Modulation:
         module.set_scales(self.stream_norms() / self.alignment.length)
         return module
 
-    def stream_norms(self, texts: int = 64) -> Float[Tensor, " layer"]:
+    def stream_norms(self, texts: int = 32) -> Float[Tensor, " layer"]:
         """Mean length of the residual stream before each block, over the first definitions."""
         with attach(self.model, ResidualStats(self.site)) as run:
             encode_texts(_inner(self.model), self.tokenizer, self.texts[:texts], batch=1)
@@ -216,7 +216,7 @@ def modulation_of(
 
 
 def curve_readings(
-    found: Modulation, kind: str, alphas: Sequence[float], draws: int = DRAWS
+    found: Modulation, kind: str, alphas: Sequence[float | int], draws: int = DRAWS
 ) -> Readings:
     """The published numbers at each alpha, and the same of resampled definitions.
 

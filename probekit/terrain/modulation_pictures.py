@@ -34,9 +34,9 @@ def controls_figure(curves: Mapping[str, Readings], alpha: float) -> Figure:
         axis.set_xlabel(label, fontsize=9)
         axis.tick_params(axis="x", labelsize=7)
         axis.locator_params(axis="x", nbins=5)
-    axes[0].set_yticks(range(len(controls)), [f"less {kind}" for kind in controls])
+    axes[0].set_yticks(range(len(controls)), controls)
     axes[0].invert_yaxis()
-    figure.suptitle(f"modulated less control, alpha = {alpha}", fontsize=10)
+    figure.suptitle(f"modulated less each control, alpha = {alpha}", fontsize=10)
     figure.tight_layout()
     return figure
 

@@ -63,7 +63,7 @@ def resampled_curves(
 
 
 def difference(
-    one: Mapping[str, Any], other: Mapping[str, Any], name: str, alpha: float
+    one: Mapping[str, Any], other: Mapping[str, Any], name: str, alpha: float | int
 ) -> tuple[float, float, float]:
     """A reading of one curve less another's at an alpha that both have, and its 95 % interval.
 

@@ -33,7 +33,7 @@ ANCHORS, WIDTH = 40, 8
 
 @pytest.fixture(scope="module")
 def found(minilm, wordnet, few_words) -> Modulation:
-    sizes = {"anchors": ANCHORS, "width": WIDTH, "nodes": 60, "pairs": 3_000}
+    sizes = {"anchors": ANCHORS, "width": WIDTH, "nodes": 40, "pairs": 2_000}
     return modulation_of(minilm, tokenizer_of(minilm), wordnet, **sizes)
 
 
@@ -115,8 +115,8 @@ def test_the_projection_is_fitted_to_the_anchors_encodings(found, few_words) -> 
 def test_the_published_numbers_are_those_of_the_equation(found, synsets, few_words) -> None:
     readings = curve_readings(found, "modulated", (0, 0.3), draws=2)
     rng = np.random.default_rng(42)
-    chosen = rng.choice(len(few_words), 60, replace=False)
-    pairs = zip(rng.choice(60, 3_000), rng.choice(60, 3_000), strict=True)
+    chosen = rng.choice(len(few_words), 40, replace=False)
+    pairs = zip(rng.choice(40, 2_000), rng.choice(40, 2_000), strict=True)
     i, j = np.array([pair for pair in pairs if pair[0] != pair[1]]).T
     own = [synsets[k] for k in chosen]
     similarity = np.array([own[a].path_similarity(own[b]) for a, b in zip(i, j, strict=True)])
@@ -245,9 +245,10 @@ def test_impact_is_of_tokens_at_the_encoders_end(found) -> None:
 
 def test_bands_are_means_of_their_pairs(found) -> None:
     rows = band_readings(found, {"original": found.original, "static": found.static})
-    assert [row["from"] for row in rows] == [low for low, _ in BANDS][: len(rows)]
+    assert len(rows) >= 3  # the first band has too few pairs
+    assert [row["from"] for row in rows] == [low for low, _ in BANDS[1 : 1 + len(rows)]]
     x, pairs = unit(found.original.double().numpy()), found.sample
     cosines = (x[pairs.first] * x[pairs.second]).sum(1)
-    first = found.similarity.numpy() >= 0.5
+    first = (found.similarity.numpy() >= 0.25) & (found.similarity.numpy() < 0.5)
     assert rows[0]["pairs"] == first.sum()
     assert rows[0]["original"] == pytest.approx(cosines[first].mean())

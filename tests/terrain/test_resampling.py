@@ -1,5 +1,7 @@
 """Resampled curves against the lexicon's own bootstrap and against pairs written out."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -50,11 +52,13 @@ def test_a_draw_is_every_pair_as_often_as_its_definitions(given) -> None:
 
 
 def test_a_difference_is_paired_by_draw() -> None:
-    rng = np.random.default_rng(0)
-    shared = rng.normal(size=(100, 1))
-    one = {"alphas": [0.1, 0.5], "r": [3, 5], "resampled": {"r": shared + np.array([3.0, 5.0])}}
-    other = {"alphas": [0.5, 0.7], "r": [1, 2], "resampled": {"r": shared + np.array([1.0, 2.0])}}
+    shared = np.random.default_rng(0).normal(size=(100, 1))
+
+    def curve(alphas: list[float], values: list[float], draws: np.ndarray) -> dict[str, Any]:
+        return {"alphas": alphas, "r": values, "resampled": {"r": np.array(values) + draws}}
+
+    one, other = curve([0.1, 0.5], [3.0, 5.0], shared), curve([0.5, 0.7], [1.0, 2.0], shared)
     assert difference(one, other, "r", 0.5) == pytest.approx((4, 4, 4))
-    alone = {"alphas": [0.5], "r": [1], "resampled": {"r": np.ones((100, 1))}}
+    alone = curve([0.5], [1.0], 0 * shared)
     low, high = np.quantile(shared + 4, [0.025, 0.975])
     assert difference(one, alone, "r", 0.5) == pytest.approx((4, low, high))

@@ -13,9 +13,17 @@ of no geometry, no shrinking, and nothing at tokens that have no geometry.
     probekit run lerp --preset quick --jobs 2                          MiniLM, one random twin
     probekit run lerp --preset paper --jobs 2 --models t5-small        where its weights are cached
 
-MEASURED
+Measured, quick (MiniLM, 14,484 words, 300 anchors, 600 definitions): encodings keep a cosine of
+.99988 with the original, and with the shrinking alone .99993. Pearson with path similarity rises
+from .4549 to .4560, as it does by shrinking (.4558) and with rows at other words (.4559); of nouns
+it does not rise. Which word has which row is worth .0001 [.0000, .0001]; other random rows at the
+tokens without geometry are worth .0007. Fitted rows have a cosine of .47 with the encoder, rows
+dealt out anew .29, unrelated ones .39 by the closed form; held-out rows .26, dealt out anew .01,
+and with an untrained encoder .18. The similarity is given back with r = .94, its values dealt out
+anew with .71. The projection is scaled by the pooled encodings' length, 4.6; the stream at the
+hooks is 9.6 to 12.5 long. Scaled there and fitted, it gains .0026, nouns .0013.
 
-Time on two cores: TIME
+Time on two cores: quick 2 minutes (177 s of CPU); paper not measured.
 
 Source: "Geometric Terrain Analysis", sections 7 and 8 (T5-small, 3,000 anchors), with the same
 draws; conventions that it leaves open are in probekit/terrain/modulation.py.
@@ -113,7 +121,7 @@ def run_unit(config: Config, unit: Unit, run_dir: Path, position: int) -> None:
             "bands": band_readings(found, vectors),
             "impact": {
                 kind: impact_readings(found, found.item(kind, config.alpha), PROMPTS)
-                for kind in KINDS
+                for kind in (MODULATED, "shrink-only", "zero unmatched")
             },
         }
 

@@ -99,12 +99,7 @@ def run_unit(config: Config, unit: Unit, run_dir: Path, position: int) -> None:
         found = modulation(entry, seed, *sizes)
         if kind not in CURVES:
             return curve_readings(found, kind, COARSE)
-        curve = curve_readings(found, kind, sorted({*config.alphas, *COARSE, *PRINTED}))
-        curve["bends"] = {
-            name: bend_readings(curve["alphas"], curve[name], curve["resampled"][name])
-            for name in MEASURES
-        }
-        return curve
+        return curve_readings(found, kind, sorted({*config.alphas, *COARSE, *PRINTED}))
 
     read_or_missing(entry, f"{kind} {seed}", run_dir, readings)
 
@@ -126,7 +121,17 @@ def collect(config: Config, run_dir: Path) -> Results:
         label = PRETRAINED if kind == MODULATED else kind
         runs = found.setdefault(named(entry), {}).setdefault(label, [])
         runs.append(unit_folder(run_dir, entry, f"{kind} {seed}").read_json("readings.json"))
+        if kind in CURVES and "missing" not in runs[-1]:
+            runs[-1]["bends"] = bends_of(runs[-1])
     return found
+
+
+def bends_of(curve: Any) -> dict[str, Any]:
+    """Where each reading of a curve bends."""
+    return {
+        name: bend_readings(curve["alphas"], curve[name], curve["resampled"][name])
+        for name in MEASURES
+    }
 
 
 def runs_of(results: Results, kind: str, model: str | None = None) -> list[Any]:
@@ -136,7 +141,7 @@ def runs_of(results: Results, kind: str, model: str | None = None) -> list[Any]:
 
 
 def bend(name: str, kind: str = MODULATED, key: str = "at") -> Callable[[Results], list[float]]:
-    """Where a curve bends; NaN where a cubic without a bend describes it better."""
+    """Where a curve bends; NaN where a cubic without a bend describes it nearly as well."""
 
     def measure(results: Results) -> list[float]:
         bends = [run["bends"][name] for run in runs_of(results, kind)]
@@ -313,7 +318,7 @@ def present(config: Config, results: Results, run_dir: Path) -> None:
 PHASE = (
     "Readings along alpha, with a band of resampled definitions for the modulator; dotted: both "
     "printed constants. Below, each curve's best bend with its 95 % interval: filled where two "
-    "segments describe the curve better than a cubic."
+    "segments have half a cubic's error or less, hollow where the curve is smooth."
 )
 CONTROLS = (
     "At alpha = .29154 the modulator less each control, with 95 % intervals of resampled "

@@ -1,9 +1,10 @@
 """Where a curve bends: two straight segments that meet, against a smooth curve.
 
-Every curve has a best bend. It is worth something only where two segments describe the curve better
-than a cubic polynomial, which has as many free numbers (four) and no bend; so the errors of both
-are given. Points count by the stretch of x that they stand for, lest a finer grid somewhere draw
-the bend to it.
+Every curve has a best bend. It is worth something only where two segments describe the curve much
+better than a cubic polynomial, which has as many free numbers (four) and no bend; so the errors of
+both are given. Much better means half the error: a smooth curve of another shape than a cubic's,
+such as a steep sigmoid, comes near 1. Points count by the stretch of x that they stand for, lest a
+finer grid somewhere draw the bend to it.
 
 Source: Muggeo 2003, "Estimating regression models with unknown break-points", of two segments.
 """
@@ -18,6 +19,7 @@ from ..errors import ProbekitError
 
 _CANDIDATES = 1000
 _AT_LEAST = 3  # points on either side of a bend
+_SHARP = 0.5  # of a cubic's error
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class ChangePoint:
 
     @property
     def sharper(self) -> bool:
-        """Whether two segments describe the curve better than a cubic does."""
-        return self.error < self.smooth_error
+        """Whether two segments have at most half a cubic's error."""
+        return self.error <= _SHARP * self.smooth_error
 
 
 def change_point(x: Float[np.ndarray, " point"], y: Float[np.ndarray, " point"]) -> ChangePoint:

@@ -81,8 +81,7 @@ def geometry_figure(run: Readings) -> Figure:
 def phase_figure(curves: Mapping[str, Readings], constants: Sequence[float]) -> Figure:
     """Every measure along alpha, of the modulator and its controls, and where each curve bends.
 
-    Below the curves: each one's best bend with its interval, hollow where a smooth curve describes
-    it better.
+    Below the curves: each one's best bend with its interval, hollow where the curve is smooth.
     """
     figure, axes = plt.subplots(2, 2, figsize=(12, 8))
     whole = {kind: curve for kind, curve in curves.items() if "bends" in curve}

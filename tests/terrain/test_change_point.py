@@ -25,10 +25,10 @@ def test_a_planted_bend_is_found(x, at) -> None:
 
 
 def test_noise_moves_it_little() -> None:
-    noise = np.random.default_rng(0).normal(size=(20, 25)) * 0.01
+    noise = np.random.default_rng(0).normal(size=(20, 25)) * 0.003
     curves = bend(EVEN, 0.4) + noise
     found = change_points(EVEN, curves)
-    assert abs(found - 0.4).max() < 0.05
+    assert abs(found - 0.4).max() < 0.03
     single = change_point(EVEN, curves[3])
     assert found[3] == pytest.approx(single.at) and single.sharper
 
@@ -40,6 +40,8 @@ def test_noise_moves_it_little() -> None:
         lambda x: 1 - np.exp(-2 * x),
         lambda x: 1 / (1 + np.exp(-4 * (x - 0.3))),
         lambda x: (1 - x) ** 6,
+        lambda x: 1 / (1 + np.exp(-10 * (x - 0.6))),
+        lambda x: np.exp(-((x - 0.2) ** 2) / 0.05),
     ],
 )
 def test_a_smooth_curve_has_no_bend(smooth) -> None:

@@ -75,7 +75,7 @@ def test_phase_boundary_bends_every_curve_and_resumes(tmp_path, minilm_entry) ->
     assert curve["preservation"][0] == pytest.approx(1)
     assert curve["preservation"] == sorted(curve["preservation"], reverse=True)
     assert found["003-30.preservation"]["null"] == pytest.approx(curve["preservation"][5])
-    bend = curve["bends"]["preservation"]
+    bend = PHASE.bends_of(curve)["preservation"]
     assert bend["low"] <= bend["at"] <= bend["high"]
     assert found["003-30.t5"]["verdict"] == "blocked"
     assert (folder / "phase-minilm.png").exists() and (folder / "controls-minilm.png").exists()

@@ -245,10 +245,13 @@ def test_impact_is_of_tokens_at_the_encoders_end(found) -> None:
 
 def test_bands_are_means_of_their_pairs(found) -> None:
     rows = band_readings(found, {"original": found.original, "static": found.static})
-    assert len(rows) >= 3  # the first band has too few pairs
-    assert [row["from"] for row in rows] == [low for low, _ in BANDS[1 : 1 + len(rows)]]
+    assert len(rows) >= 3
+    assert {row["from"] for row in rows} <= {low for low, _ in BANDS}
     x, pairs = unit(found.original.double().numpy()), found.sample
     cosines = (x[pairs.first] * x[pairs.second]).sum(1)
-    first = (found.similarity.numpy() >= 0.25) & (found.similarity.numpy() < 0.5)
-    assert rows[0]["pairs"] == first.sum()
-    assert rows[0]["original"] == pytest.approx(cosines[first].mean())
+    similarity = found.similarity.numpy()
+    for row in rows:
+        high = dict(BANDS)[row["from"]]
+        inside = (similarity >= row["from"]) & (similarity < high)
+        assert row["pairs"] == inside.sum() >= 5
+        assert row["original"] == pytest.approx(cosines[inside].mean())

@@ -1,14 +1,16 @@
 """Where a curve bends: two straight segments that meet, against a smooth curve.
 
-Every curve has a best bend. It is worth something only where two segments describe the curve better
-than a cubic polynomial, which has as many free numbers (four) and no bend; so the errors of both
-are given. Points count by the stretch of x that they stand for, lest a finer grid somewhere draw
-the bend to it.
+Every curve has a best bend. It is worth something only where two segments describe the curve much
+better than a cubic polynomial, which has as many free numbers (four) and no bend; so the errors of
+both are given. Much better means half the error: a smooth curve of another shape than a cubic's,
+such as a steep sigmoid, comes near 1. Points count by the stretch of x that they stand for, lest a
+finer grid somewhere draw the bend to it.
 
 Source: Muggeo 2003, "Estimating regression models with unknown break-points", of two segments.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from jaxtyping import Float
@@ -17,6 +19,7 @@ from ..errors import ProbekitError
 
 _CANDIDATES = 1000
 _AT_LEAST = 3  # points on either side of a bend
+_SHARP = 0.5  # of a cubic's error
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,8 @@ class ChangePoint:
 
     @property
     def sharper(self) -> bool:
-        """Whether two segments describe the curve better than a cubic does."""
-        return self.error < self.smooth_error
+        """Whether two segments have at most half a cubic's error."""
+        return self.error <= _SHARP * self.smooth_error
 
 
 def change_point(x: Float[np.ndarray, " point"], y: Float[np.ndarray, " point"]) -> ChangePoint:
@@ -76,6 +79,23 @@ def change_points(
         basis = np.linalg.qr(_bent(x, candidate) * root[:, None])[0]
         explained[place] = np.square(curves * root @ basis).sum(-1)
     return candidates[explained.argmax(0)]
+
+
+def bend_readings(
+    x: Sequence[float], y: Sequence[float], resampled: Sequence[Sequence[float]]
+) -> dict[str, float | bool]:
+    """:func:`change_point` of a curve, and the 95 % interval of where resampled curves bend.
+
+    Args:
+        resampled: a curve a draw.
+
+    Raises:
+        ProbekitError: as :func:`change_point`.
+    """
+    found = change_point(np.array(x), np.array(y))
+    low, high = np.quantile(change_points(np.array(x), np.array(resampled)), [0.025, 0.975])
+    interval = {"low": float(low), "high": float(high)}
+    return {**asdict(found), "sharper": found.sharper, **interval}
 
 
 def _candidates(x: np.ndarray) -> np.ndarray:

@@ -7,6 +7,9 @@ Source: Snijders and Borgatti 1999, as :func:`probekit.lexicon.token_bootstrap`,
 are.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
@@ -43,28 +46,46 @@ def resampled_curves(
     """
     check_sizes(draws=draws)
     rng, nodes = np.random.default_rng(seed), kept.shape[1]
-    similarity, cosines, kept = similarity.double(), cosines.double(), kept.double()
-    high, low = similarity >= HIGH, similarity < LOW
-    found: dict[str, list[Tensor]] = {
-        name: [] for name in ("pearson", "nouns", "gradient", "preservation")
+    drawn = [np.bincount(rng.integers(nodes, size=nodes), minlength=nodes) for _ in range(draws)]
+    counts = torch.from_numpy(np.stack(drawn)).double()
+    weights = counts[:, sample.first] * counts[:, sample.second]
+    x, ys = similarity.double(), cosines.double()
+    high, low = x >= HIGH, x < LOW
+    return {
+        "pearson": _pearson(x, ys, weights),
+        "nouns": _pearson(x[nouns], ys[:, nouns], weights[:, nouns]),
+        "gradient": _mean(ys[:, high], weights[:, high]) - _mean(ys[:, low], weights[:, low]),
+        "preservation": _mean(kept.double(), counts),
     }
-    for _ in range(draws):
-        drawn = torch.from_numpy(np.bincount(rng.integers(nodes, size=nodes), minlength=nodes))
-        counts = drawn.double()
-        weights = counts[sample.first] * counts[sample.second]
-        found["pearson"].append(_pearson(similarity, cosines, weights))
-        found["nouns"].append(_pearson(similarity, cosines, weights * nouns))
-        found["gradient"].append(_mean(cosines, weights * high) - _mean(cosines, weights * low))
-        found["preservation"].append(_mean(kept, counts))
-    return {name: torch.stack(values) for name, values in found.items()}
+
+
+def difference(
+    one: Mapping[str, Any], other: Mapping[str, Any], name: str, alpha: float | int
+) -> tuple[float, float, float]:
+    """A reading of one curve less another's at an alpha that both have, and its 95 % interval.
+
+    Args:
+        one, other: of :func:`probekit.terrain.modulation.curve_readings`.
+        name: of the reading.
+    """
+    places = [curve["alphas"].index(alpha) for curve in (one, other)]
+    first, second = (
+        np.array(curve["resampled"][name])[:, place]
+        for curve, place in zip((one, other), places, strict=True)
+    )
+    low, high = np.quantile(first - second, [0.025, 0.975])
+    return one[name][places[0]] - other[name][places[1]], float(low), float(high)
 
 
 def _mean(values: Tensor, weights: Tensor) -> Tensor:
-    return values @ weights / weights.sum()
+    """[setting, item] and [draw, item] to [draw, setting]."""
+    return weights @ values.T / weights.sum(-1, keepdim=True)
 
 
 def _pearson(x: Tensor, ys: Tensor, weights: Tensor) -> Tensor:
-    weights = weights / weights.sum()
-    x, ys = x - weights @ x, ys - (ys @ weights)[:, None]
-    spread = (weights @ x.square()) * (ys.square() @ weights)
-    return (ys * x) @ weights / spread.sqrt()
+    # Near 0, so that squares of means take nothing away that matters.
+    x, ys = (x - x.mean())[None], ys - ys.mean(-1, keepdim=True)
+    mean_x, mean_y = _mean(x, weights), _mean(ys, weights)
+    covariance = _mean(x * ys, weights) - mean_x * mean_y
+    variance_x = _mean(x.square(), weights) - mean_x.square()
+    return covariance / (variance_x * (_mean(ys.square(), weights) - mean_y.square())).sqrt()

@@ -43,7 +43,6 @@ def few_words(wordnet: WordNet) -> Any:
             patch.setattr(module, "match_tokens", lambda w, tokenize, rule: few_matches(w))
         for module, sizes in (
             (definitions, {"NODES": 150, "PAIRS": 4_000, "SIMPLICES": 50}),
-            (modulation, {"NODES": 60, "PAIRS": 3_000}),
             (stability, {"NODES": 150, "PAIRS": 4_000, "SIMPLICES": 50, "CHAINS": 8}),
         ):
             for name, value in sizes.items():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from probekit.errors import ProbekitError
-from probekit.terrain.change_point import change_point, change_points
+from probekit.terrain.change_point import bend_readings, change_point, change_points
 
 EVEN = np.linspace(0, 1, 25)
 DENSE = np.sort(np.concatenate([np.linspace(0, 1, 13), np.linspace(0.27, 0.32, 12)]))
@@ -25,10 +25,10 @@ def test_a_planted_bend_is_found(x, at) -> None:
 
 
 def test_noise_moves_it_little() -> None:
-    noise = np.random.default_rng(0).normal(size=(20, 25)) * 0.01
+    noise = np.random.default_rng(0).normal(size=(20, 25)) * 0.003
     curves = bend(EVEN, 0.4) + noise
     found = change_points(EVEN, curves)
-    assert abs(found - 0.4).max() < 0.05
+    assert abs(found - 0.4).max() < 0.03
     single = change_point(EVEN, curves[3])
     assert found[3] == pytest.approx(single.at) and single.sharper
 
@@ -40,6 +40,8 @@ def test_noise_moves_it_little() -> None:
         lambda x: 1 - np.exp(-2 * x),
         lambda x: 1 / (1 + np.exp(-4 * (x - 0.3))),
         lambda x: (1 - x) ** 6,
+        lambda x: 1 / (1 + np.exp(-10 * (x - 0.6))),
+        lambda x: np.exp(-((x - 0.2) ** 2) / 0.05),
     ],
 )
 def test_a_smooth_curve_has_no_bend(smooth) -> None:
@@ -73,3 +75,12 @@ def test_refusals() -> None:
         change_point(EVEN[::-1].copy(), EVEN)
     with pytest.raises(ProbekitError, match="a curve of finite values"):
         change_points(EVEN, np.full((2, 25), np.nan))
+
+
+def test_an_interval_is_of_resampled_bends() -> None:
+    rng = np.random.default_rng(1)
+    curves = np.stack([bend(EVEN, at) for at in rng.uniform(0.3, 0.5, 200)])
+    found = bend_readings(EVEN.tolist(), bend(EVEN, 0.4).tolist(), curves.tolist())
+    assert found["at"] == pytest.approx(0.4, abs=1e-3) and found["sharper"]
+    assert found["low"] == pytest.approx(0.305, abs=0.01)
+    assert found["high"] == pytest.approx(0.495, abs=0.01)

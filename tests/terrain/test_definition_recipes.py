@@ -1,14 +1,17 @@
 """The recipes on definitions end to end, of a few words."""
 
+import json
 from typing import Any
 
 import pytest
 
 from probekit import recipes
 
-LEXICAL, STABILITY, SCALE = (
-    recipes.load(recipes.find(name)) for name in ("lexical", "lexical-stability", "cross-scale")
+LEXICAL, STABILITY, SCALE, LERP, PHASE = (
+    recipes.load(recipes.find(name))
+    for name in ("lexical", "lexical-stability", "cross-scale", "lerp", "phase-boundary")
 )
+FEW: dict[str, Any] = {"anchors": 40, "width": 8, "nodes": 30, "pairs": 1_000}
 
 
 def claims(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -51,6 +54,39 @@ def test_cross_scale_carries_definitions_onto_static_rows(tmp_path, minilm_entry
     assert (tmp_path / "cross-scale" / "small" / "projection-minilm.png").exists()
 
 
+def test_lerp_sets_a_modulator_beside_its_parts(tmp_path, minilm_entry) -> None:
+    config = LERP.Config(models=(minilm_entry, "t5-small=nowhere"), **FEW)
+    found = claims(recipes.run(LERP, config, "small", tmp_path))
+    assert found["003-24"]["verdict"] == "explained by null"
+    assert 0.999 < found["003-24"]["measured"] < found["003-24"]["null"] < 1
+    assert found["003-26"]["measured"] > found["003-26"]["null"] > 0
+    assert abs(found["003-25.held-out"]["null"]) < 0.2 < found["003-25"]["null"]
+    folder = tmp_path / "lerp" / "small"
+    assert (folder / "controls-minilm.png").exists() and (folder / "geometry-minilm.png").exists()
+    assert "nowhere" in (folder / "report.html").read_text()
+
+
+def test_phase_boundary_bends_every_curve_and_resumes(tmp_path, minilm_entry) -> None:
+    config = PHASE.Config(models=(minilm_entry,), alphas=(0.0, 0.1, 0.9), **FEW)
+    found = claims(recipes.run(PHASE, config, "small", tmp_path))
+    folder = tmp_path / "phase-boundary" / "small"
+    curve = json.loads((folder / "minilm" / "shrink-only-42" / "readings.json").read_text())
+    assert curve["alphas"] == [0, 0.01, 0.1, *PHASE.PRINTED, 0.5, 0.9]
+    assert curve["preservation"][0] == pytest.approx(1)
+    assert curve["preservation"] == sorted(curve["preservation"], reverse=True)
+    assert found["003-30.preservation"]["null"] == pytest.approx(curve["preservation"][5])
+    bend = PHASE.bends_of(curve)["preservation"]
+    assert bend["low"] <= bend["at"] <= bend["high"]
+    assert found["003-30.t5"]["verdict"] == "blocked"
+    assert (folder / "phase-minilm.png").exists() and (folder / "controls-minilm.png").exists()
+    before = (folder / "minilm" / "shrink-only-42" / "readings.json").stat().st_mtime_ns
+    assert claims(recipes.run(PHASE, config, "small", tmp_path)) == found
+    assert (folder / "minilm" / "shrink-only-42" / "readings.json").stat().st_mtime_ns == before
+
+
 def test_presets() -> None:
+    assert len(PHASE.Config.quick().alphas) >= 20
+    assert set(PHASE.Config.paper().alphas) > set(PHASE.Config.quick().alphas)
+    assert LERP.Config.paper().anchors == 3_000
     assert len(STABILITY.Config.quick().seeds) == 50
     assert SCALE.label("qwen3.5-4b=a>qwen3.5-0.8b=b") == SCALE.QWEN

@@ -18,9 +18,14 @@ from probekit.terrain.modulation import (
     KINDS,
     Modulation,
     curve_readings,
-    geometry_readings,
     modulation_of,
     site_of,
+)
+from probekit.terrain.modulation_readings import (
+    BANDS,
+    band_readings,
+    geometry_readings,
+    impact_readings,
 )
 
 ANCHORS, WIDTH = 40, 8
@@ -28,7 +33,8 @@ ANCHORS, WIDTH = 40, 8
 
 @pytest.fixture(scope="module")
 def found(minilm, wordnet, few_words) -> Modulation:
-    return modulation_of(minilm, tokenizer_of(minilm), wordnet, anchors=ANCHORS, width=WIDTH)
+    sizes = {"anchors": ANCHORS, "width": WIDTH, "nodes": 40, "pairs": 2_000}
+    return modulation_of(minilm, tokenizer_of(minilm), wordnet, **sizes)
 
 
 @pytest.fixture(scope="module")
@@ -40,21 +46,25 @@ def unit(x: np.ndarray) -> np.ndarray:
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
-def encoded(model: Any, texts: list[str], change: Any = None) -> np.ndarray:
-    """Pooled by hand, each text alone, every block's input changed by a hook of PyTorch's."""
-    inner, tokenizer, rows = model.original_model, tokenizer_of(model), []
+def states(model: Any, text: str, change: Any = None) -> np.ndarray:
+    """A text's last hidden states, every block's input changed by a hook of PyTorch's."""
+    inner = model.original_model
+    ids = tokenizer_of(model)(text, return_tensors="pt")["input_ids"]
     handles = [
         layer.register_forward_pre_hook(lambda _, args: (change(args[0], ids), *args[1:]))
         for layer in inner.encoder.layer
         if change is not None
     ]
-    for text in texts:
-        ids = tokenizer(text, return_tensors="pt")["input_ids"]
-        with torch.no_grad():
-            rows.append(inner(ids).last_hidden_state[0].mean(0).numpy())
+    with torch.no_grad():
+        found = inner(ids).last_hidden_state[0].double().numpy()
     for handle in handles:
         handle.remove()
-    return np.stack(rows).astype(np.float64)
+    return found
+
+
+def encoded(model: Any, texts: list[str], change: Any = None) -> np.ndarray:
+    """Pooled by hand, each text alone."""
+    return np.stack([states(model, text, change).mean(0) for text in texts])
 
 
 def chosen_anchors(few_words) -> np.ndarray:
@@ -105,8 +115,8 @@ def test_the_projection_is_fitted_to_the_anchors_encodings(found, few_words) -> 
 def test_the_published_numbers_are_those_of_the_equation(found, synsets, few_words) -> None:
     readings = curve_readings(found, "modulated", (0, 0.3), draws=2)
     rng = np.random.default_rng(42)
-    chosen = rng.choice(len(few_words), 60, replace=False)
-    pairs = zip(rng.choice(60, 3_000), rng.choice(60, 3_000), strict=True)
+    chosen = rng.choice(len(few_words), 40, replace=False)
+    pairs = zip(rng.choice(40, 2_000), rng.choice(40, 2_000), strict=True)
     i, j = np.array([pair for pair in pairs if pair[0] != pair[1]]).T
     own = [synsets[k] for k in chosen]
     similarity = np.array([own[a].path_similarity(own[b]) for a, b in zip(i, j, strict=True)])
@@ -151,6 +161,10 @@ def test_each_control_lacks_its_part(found, few_words) -> None:
     random = items["random"].module.geometry
     assert torch.equal(random[rest], table[rest])
     assert not torch.isclose(random[ids], table[ids]).all(-1).any()
+    redrawn = items["redrawn"].module.geometry
+    assert torch.equal(redrawn[ids], table[ids])
+    assert not torch.isclose(redrawn[rest], table[rest]).all(-1).any()
+    torch.testing.assert_close(redrawn.norm(dim=-1), table.norm(dim=-1))
     empty = items["zero unmatched"].module.geometry
     assert torch.equal(empty[ids], table[ids]) and not empty[rest].any()
     corrected = items["corrected"].module
@@ -207,3 +221,37 @@ def test_t5_is_modulated_in_its_encoder(built) -> None:
     with pk.attach(model, pk.Lerp(module, 0.5, "encoder.resid_pre")) as attached:
         assert not torch.equal(run(), plain)
     assert len(attached.fired) == 2
+
+
+def test_impact_is_of_tokens_at_the_encoders_end(found) -> None:
+    prompt = "summarize: The cat sat on the mat."
+    table, weight = found.module.geometry.detach(), found.module.projection.detach()
+
+    def change(x: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        return 0.7 * x + 0.3 * table[ids] @ weight.T
+
+    plain, moved = (states(found.model, prompt, each) for each in (None, change))
+    pairs = np.triu_indices(len(plain), 1)
+    shift = (unit(moved) @ unit(moved).T - unit(plain) @ unit(plain).T)[pairs]
+    expected = {
+        "cosine": (unit(plain) * unit(moved)).sum(1).mean(),
+        "norm ratio": (np.linalg.norm(moved, axis=1) / np.linalg.norm(plain, axis=1)).mean(),
+        "pair shift": shift.mean(),
+        "pair shift's deviation": shift.std(),
+    }
+    readings = impact_readings(found, found.item("modulated", 0.3), [prompt, prompt])
+    assert readings == pytest.approx(expected, abs=1e-5)
+
+
+def test_bands_are_means_of_their_pairs(found) -> None:
+    rows = band_readings(found, {"original": found.original, "static": found.static})
+    assert len(rows) >= 3
+    assert {row["from"] for row in rows} <= {low for low, _ in BANDS}
+    x, pairs = unit(found.original.double().numpy()), found.sample
+    cosines = (x[pairs.first] * x[pairs.second]).sum(1)
+    similarity = found.similarity.numpy()
+    for row in rows:
+        high = dict(BANDS)[row["from"]]
+        inside = (similarity >= row["from"]) & (similarity < high)
+        assert row["pairs"] == inside.sum() >= 5
+        assert row["original"] == pytest.approx(cosines[inside].mean())

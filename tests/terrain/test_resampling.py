@@ -1,11 +1,13 @@
 """Resampled curves against the lexicon's own bootstrap and against pairs written out."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from probekit.lexicon import alignment, sample_pairs, similarity_gradient, token_bootstrap
-from probekit.terrain.resampling import resampled_curves
+from probekit.terrain.resampling import difference, resampled_curves
 
 NODES, SETTINGS = 30, 3
 
@@ -47,3 +49,16 @@ def test_a_draw_is_every_pair_as_often_as_its_definitions(given) -> None:
     assert float(found["nouns"][1, 2]) == pytest.approx(alignment(s[n], y[n]).pearson)
     assert float(found["gradient"][1, 2]) == pytest.approx(similarity_gradient(s, y).gradient)
     assert float(found["preservation"][1, 2]) == pytest.approx(float(kept[2][drawn].mean()))
+
+
+def test_a_difference_is_paired_by_draw() -> None:
+    shared = np.random.default_rng(0).normal(size=(100, 1))
+
+    def curve(alphas: list[float], values: list[float], draws: np.ndarray) -> dict[str, Any]:
+        return {"alphas": alphas, "r": values, "resampled": {"r": np.array(values) + draws}}
+
+    one, other = curve([0.1, 0.5], [3.0, 5.0], shared), curve([0.5, 0.7], [1.0, 2.0], shared)
+    assert difference(one, other, "r", 0.5) == pytest.approx((4, 4, 4))
+    alone = curve([0.5], [1.0], 0 * shared)
+    low, high = np.quantile(shared + 4, [0.025, 0.975])
+    assert difference(one, alone, "r", 0.5) == pytest.approx((4, low, high))

@@ -80,7 +80,8 @@ KINDS = {
     "redrawn": "tokens without geometry have other random rows",
     "additive-only": "x + alpha P G, no shrinking",
     "zero unmatched": "tokens without geometry get nothing, not random rows",
-    "corrected": "the same, with the fitted projection and every layer's own scale",
+    "zero unmatched, permuted": "that, and matched words have each other's rows",
+    "corrected": "zero unmatched, with the fitted projection and every layer's own scale",
 }
 
 
@@ -130,6 +131,8 @@ class Modulation:
             return random_rows(self.module, 1, rest.nonzero()[:, 0])
         if kind == "zero unmatched":
             return zero_rows(self.module, ids)
+        if kind == "zero unmatched, permuted":
+            return zero_rows(permuted_rows(self.module, 0, ids), ids)
         return self._corrected() if kind == "corrected" else self.module
 
     def _corrected(self) -> LerpModulator:

@@ -86,8 +86,10 @@ def phase_figure(curves: Mapping[str, Readings], constants: Sequence[float]) -> 
     figure, axes = plt.subplots(2, 2, figsize=(12, 8))
     whole = {kind: curve for kind, curve in curves.items() if "bends" in curve}
     for axis, (name, label) in zip(axes.flat, MEASURES.items(), strict=True):
+        printed = ", ".join(map(str, constants))
         for constant in constants:
-            axis.axvline(constant, color="k", lw=0.7, ls=":")
+            axis.axvline(constant, color="k", lw=0.7, ls=":", label=printed)
+            printed = None  # once in the legend
         for place, (kind, curve) in enumerate(whole.items()):
             colour = COLOURS.get(kind, "0.4")
             if kind == MODULATED:

@@ -167,6 +167,8 @@ def test_each_control_lacks_its_part(found, few_words) -> None:
     torch.testing.assert_close(redrawn.norm(dim=-1), table.norm(dim=-1))
     empty = items["zero unmatched"].module.geometry
     assert torch.equal(empty[ids], table[ids]) and not empty[rest].any()
+    both = items["zero unmatched, permuted"].module.geometry
+    assert torch.equal(both[ids], permuted[ids]) and not both[rest].any()
     corrected = items["corrected"].module
     assert not corrected.geometry[rest].any()
     assert torch.equal(corrected.projection, found.alignment.corrected)

@@ -16,9 +16,13 @@ rescale some coordinates against others whatever they read. Here
     probekit run field-modulator --preset quick --jobs 2      MiniLM is read, t5-wordnet trained
     probekit run field-modulator --preset paper --jobs 2      five seeds, batches of 32
 
-Measured, quick: TODO
+Measured, quick: 38,552 parameters; on MiniLM 28,952, of which 23,680 reach the output. Published
+templates have edges of .944 to 1.076. The gate of order 1 does not vary, those of order 2 and 4 by
+.010 and .016. The check reads .77 in 8 dimensions of the embedding (Gaussian points .61). Trained
+from .01 the word's NLL falls by .008 nats, with constant gates by .007; from .3 it ends .3 above
+that without a modulator, and gates that see the input are worth .005 and .010 by seed.
 
-Time on two cores: quick TODO minutes; paper TODO (estimated).
+Time on two cores: quick 4 minutes (400 s of processor time); paper 3 hours (estimated).
 
 Source: "Geometric Terrain Analysis", section 12. It trains nothing there; task and schedule are
 those of its section 9.

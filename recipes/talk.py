@@ -15,9 +15,12 @@ alpha of a sweep, for the trained modulator and for two that hold no geometry:
 
 In IPython: ``pk.talk(model, "summarize: a young dog", pk.Lerp(module), alphas=(0.01, 0.5))``.
 
-Measured, quick: TODO
+Measured, quick (t5-wordnet): at .01 82 % of texts are the original ones, token by token (92 % by
+the shrinking alone), and .05 nats a token stranger to the original model. At .29154 none is: they
+are 9 nats a token stranger, where the shrinking alone has .2. But rows dealt out anew do the same,
+at every alpha (KL 3.36 and 3.32): what is said then is not the words' geometry.
 
-Time on two cores: quick TODO minutes.
+Time on two cores: quick 4 minutes (6 beside other work); paper not measured.
 
 Source: "Geometric Terrain Analysis", section 11 (T5-small). Prompts are of the published subjects,
 in other words: a pet, a translation, mathematics, a dog, a wolf, love, the number seven, and for

@@ -7,6 +7,7 @@ import pytest
 from probekit import recipes
 from probekit.errors import RunError
 
+pytestmark = pytest.mark.slow
 RECIPE = recipes.load(recipes.find("talk"))
 CONFIG = RECIPE.Config(glosses=3, alphas=(0.01, 0.29154, 0.5), seeds=(0, 1), examples=23, longest=8)
 

@@ -11,7 +11,13 @@ counts = frame.groupby(["write-up", "verdict"]).size().unstack(fill_value=0)
 print(counts)
 print(frame.query("verdict == 'explained by null'").head()[["id", "statement", "null"]])
 
-colors = {"reproduced": "C2", "explained by null": "C1", "not reproduced": "C3", "blocked": "C7"}
+colors = {
+    "reproduced": "C2",
+    "explained by null": "C1",
+    "not reproduced": "C3",
+    "blocked": "C7",
+    "not run": "C8",
+}
 counts.plot.barh(stacked=True, color=colors)
 plt.xlabel("claims")
 plt.savefig("read_run_folder.png", bbox_inches="tight")

@@ -152,7 +152,8 @@ def run(recipe: Recipe, config: Any, preset: str, out: Path, jobs: int = 1) -> d
         raise RunError(f"jobs must be at least 1, given {jobs}")
     folder = RunDir(out / recipe.NAME / preset)
     try:
-        with FileLock(folder.path / ".lock", timeout=0):  # gone with the process that holds it
+        # Beside the folder; it goes with the process that holds it.
+        with FileLock(folder.path.with_name(f".{preset}.lock"), timeout=0):
             return _run_in(folder, recipe, config, preset, jobs)
     except Timeout:
         raise RunError(

@@ -68,12 +68,14 @@ def toy_fit(
     return fit_modulator(RunDir(folder), model, lerp, toy_examples(), objective, TRAINING, **where)
 
 
-def interrupting(at: int, how: int = signal.SIGINT) -> Objective:
-    """The objective, and a signal to this process before an update, counted from 0."""
+def interrupting(at: int, how: int | None = None) -> Objective:
+    """The objective, and before an update, counted from 0, Ctrl-C or a signal to this process."""
     updates = iter(range(1_000))
 
     def loss(model, batch: LemmaExamples) -> Tensor:
         if torch.is_grad_enabled() and next(updates) == at:
+            if how is None:
+                raise KeyboardInterrupt
             os.kill(os.getpid(), how)
         return DEFINITION.loss(model, batch)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import probekit
 
+from . import completion
 from .errors import ProbekitError
 from .registry import every_item
 
@@ -22,7 +23,7 @@ _USAGE = (
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """Give an IPython shell the magic ``%probe``."""
+    """Give an IPython shell the magic ``%probe``, and Tab the names of cards and sites."""
 
     def probe(line: str, cell: str | None = None) -> Any:
         """Attach items to a model, run a call of it or the cell, and show what they measured.
@@ -33,6 +34,7 @@ def load_ipython_extension(shell: Any) -> None:
         return _probe(shell, line, cell)
 
     shell.register_magic_function(probe, "line_cell", "probe")
+    completion.register(shell)
 
 
 def _probe(shell: Any, line: str, cell: str | None) -> Any:

@@ -3,10 +3,12 @@
 import pytest
 import torch
 from families import tiny_native
+from IPython.core.completer import provisionalcompleter
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
 import probekit as pk
+from probekit.completion import completions
 from probekit.errors import ProbekitError
 
 
@@ -63,3 +65,30 @@ def test_wrong_items_are_named(shell):
     with pytest.raises(NameError, match="VDJ"):
         shell.run_line_magic("probe", "model(tokens) with VDJ()")
     assert shell.find_line_magic("probe") and shell.find_cell_magic("probe")
+
+
+@pytest.mark.parametrize(
+    ("line", "whole"),
+    [
+        ('pk.load("grok', 'pk.load("grokking'),
+        ("pk.load('t5-w", "pk.load('t5-wordnet"),
+        ('pk.attach(model, pk.Record("0.pat', 'pk.attach(model, pk.Record("0.pattern'),
+        ('pk.Edit("vision.0:4.mlp_o', 'pk.Edit("vision.0:4.mlp_out'),
+        (
+            "pk.HeadScale(0, 1, 0.5), pk.Noise(0.1, 'resid_m",
+            "pk.HeadScale(0, 1, 0.5), pk.Noise(0.1, 'resid_mid",
+        ),
+    ],
+)
+def test_tab_inside_quotes(shell, line, whole):
+    with provisionalcompleter():
+        lines = {
+            line[: one.start] + one.text for one in shell.Completer.completions(line, len(line))
+        }
+    assert whole in lines
+    assert all(one.startswith(line) for one in lines)
+
+
+@pytest.mark.parametrize("line", ['open("pat', 'print("0.pat', 'model.load(x, "grok'])
+def test_tab_elsewhere_is_not_ours(shell, line):
+    assert completions(line) == ("", [])

@@ -58,7 +58,8 @@ def _draw_grid(measurement: "Measurement", values: np.ndarray, axes: "Axes") -> 
     )
     bar = axes.figure.colorbar(image, ax=axes, label=f"{measurement.name} [{measurement.units}]")
     for value in null:
-        bar.ax.axhline(value, color="red", linewidth=2)
+        # Over the frame, which would hide a null at the end of the scale.
+        bar.ax.axhline(value, color="red", linewidth=3, clip_on=False, zorder=10)
         axes.set_title(f"null {value:.6g}: {measurement.null_name} (red)", fontsize=9)
     if "stack" in row_dims:
         stacks, layers = (measurement.coords[dim] for dim in row_dims)

@@ -18,13 +18,19 @@ TEXT = README.read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
-def test_first_screen_ends_with_the_number_it_says():
-    code = re.search(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    assert code is not None
-    *body, last = code[1].strip().split("\n")
-    expression, _, promised = last.partition("#")
+def test_the_first_lines_draw_a_bert(minilm_folder):
+    code = BLOCKS[0].replace("path/to/your/bert", str(minilm_folder))
     names: dict = {}
-    exec("import matplotlib; matplotlib.use('Agg')\n" + "\n".join(body), names)
+    exec(code, names)
+    assert names["run"]["vdi"].values.shape == (6, 12)
+    assert names["run"]["vdi"].plot().images  # a picture of heads
+
+
+def test_first_screen_ends_with_the_number_it_says():
+    *body, last = BLOCKS[1].strip().split("\n")
+    expression, _, promised = last.partition("#")
+    names: dict = {"pk": pk}
+    exec("\n".join(body), names)
     assert eval(expression, names) == float(promised)
     assert names["run"]["vdi"].dims == ("layer", "head")
 
@@ -32,8 +38,8 @@ def test_first_screen_ends_with_the_number_it_says():
 def test_the_interventions_shown_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (shown,) = [block for block in BLOCKS if "pk.SwapQK" in block]
-    names: dict = {}
-    exec("import matplotlib; matplotlib.use('Agg')\n" + BLOCKS[0] + shown, names)
+    names: dict = {"pk": pk}
+    exec(BLOCKS[1] + shown, names)
     assert names["run"]["vdi"].values.shape == (1, 2)
     assert len(names["branches"]) == 4
 

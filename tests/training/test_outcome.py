@@ -95,7 +95,7 @@ def test_a_ceiling_and_a_track_are_sure_over_seeds() -> None:
 @pytest.mark.parametrize("seeds", [1, 2, 3])
 def test_one_algorithm_has_no_effect_whatever_the_rounding(seeds) -> None:
     generator = np.random.default_rng(0)
-    for _ in range(200):
+    for _ in range(40):
         untreated = generator.uniform(0.4, 0.5, seeds)
         finals = np.repeat(untreated[:, None], 5, axis=1) * (1 + 1e-16)
         moved = np.full((seeds, 5), 0.03)

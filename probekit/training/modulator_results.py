@@ -54,12 +54,13 @@ def inside(run: Run, band: Sequence[float]) -> float:
 
 
 def inside_others(results: Results) -> list[float]:
-    """The same in the band of the next start, in turn."""
+    """The same in the band of the next start, in turn; nothing where there is one start only."""
     found = []
     for kinds in known(results).values():
         for form in ("repaired", "masked"):
             runs = list(runs_of(kinds, form).values())
-            for own, other in zip(runs, runs[1:] + runs[:1], strict=True):
+            others = runs[1:] + runs[:1] if len(runs) > 1 else []
+            for own, other in zip(runs, others, strict=False):
                 found += [inside(run, other[0]["band"][-1]) for run in own]
     return found
 

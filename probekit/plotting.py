@@ -1,6 +1,6 @@
 """Pictures of measurements. Every function draws into an Axes and returns it."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,6 +10,20 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from .measurement import Measurement
+
+#: Colours that colour-blind readers tell apart: Okabe and Ito 2008, "Color Universal Design".
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_MARKERS = ("o", "s", "^", "D", "v", "x")
+_LINES = ("-", "--", "-.", ":")
+
+
+def series_style(index: int) -> dict[str, Any]:
+    """Colour, mark and line of a picture's series, counted from 0, so that grey tells them too."""
+    return {
+        "color": PALETTE[index % len(PALETTE)],
+        "marker": _MARKERS[index % len(_MARKERS)],
+        "linestyle": _LINES[index % len(_LINES)],
+    }
 
 
 def plot_measurement(measurement: "Measurement", ax: "Axes | None" = None) -> "Axes":

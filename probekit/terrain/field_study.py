@@ -54,7 +54,8 @@ def gate_readings(model: HookedModel, ids: Tensor, mask: Tensor, seed: int = 0) 
 
     Returns:
         by gate, for each order: ``gate_std`` (over positions, mean over coordinates; the largest
-        over layers) and ``share_v2_positive``; ``random`` has that share for Gaussian points.
+        over layers) and ``share_v2_positive`` (the least over layers); ``random`` has that share
+        for Gaussian points; ``checks``, by layer, what :func:`checked` reads.
     """
     with torch.no_grad(), attach(model, Record("resid_pre")) as run:
         model(ids, attention_mask=mask)
@@ -65,8 +66,8 @@ def gate_readings(model: HookedModel, ids: Tensor, mask: Tensor, seed: int = 0) 
         health = [field.health(stream) for stream in streams]
         found[gate] = {
             str(k): {
-                name: max(each[f"k{k}.{name}"] for each in health)
-                for name in ("gate_std", "share_v2_positive")
+                name: extreme(each[f"k{k}.{name}"] for each in health)
+                for name, extreme in (("gate_std", max), ("share_v2_positive", min))
             }
             for k in ORDERS
         }

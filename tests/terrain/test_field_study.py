@@ -42,6 +42,30 @@ def test_gates_on_a_stream(bert) -> None:
     assert len(found["checks"]) == bert.model.cfg.n_layers
 
 
+def test_gates_are_read_where_tokens_are_and_the_extremes_over_layers_count(bert) -> None:
+    ids, mask = bert.args[0], bert.kwargs["attention_mask"]
+    assert not mask.all()
+    streams: list[torch.Tensor] = []
+    handles = [
+        layer.register_forward_pre_hook(lambda _, args: streams.append(args[0]))
+        for layer in bert.model.original_model.encoder.layer
+    ]
+    with torch.no_grad():
+        bert.model(ids, attention_mask=mask)
+    for handle in handles:
+        handle.remove()
+    field = published_field(bert.model, seed=0)
+    health = [field.health(stream[mask.bool()]) for stream in streams]
+    found = gate_readings(bert.model, ids, mask)
+    for k in (2, 4):
+        spreads = [each[f"k{k}.gate_std"] for each in health]
+        assert found["simplex"][str(k)]["gate_std"] == pytest.approx(max(spreads), rel=1e-4)
+        assert max(spreads) > 1.001 * min(spreads)
+    assert found["checks"] == pytest.approx(
+        [checked(stream[mask.bool()][:, :8]) for stream in streams], rel=1e-4, nan_ok=True
+    )
+
+
 def test_parameters_that_reach_the_output(bert) -> None:
     """Not: 20 of the validity heads, and what the first expert would need its features for."""
     found = parameter_readings(bert.model, bert.args[0], bert.kwargs["attention_mask"])

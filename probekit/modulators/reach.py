@@ -1,9 +1,10 @@
 """How far a learning-rate schedule can carry alpha from where it starts.
 
 Adam moves a parameter by about the learning rate a step, whatever the size of the gradient. So the
-end of ``alpha = sigmoid(logit)`` is bounded by its start and by the sum of the rates, and a
-published end beyond that was not reached by that schedule. Under a gradient of one sign and one
-size the reach is exact; Adam's step is longer than the rate only while gradients grow.
+end of ``alpha = sigmoid(logit)`` depends on its start and on the sum of the rates, and a published
+end far beyond that was not reached by that schedule. Under a gradient of one sign and one size the
+reach is exact. It is no strict bound: while gradients grow Adam's step is longer than the rate. In
+the recipe ``lerp-training`` logits travel up to a fifth further.
 
 Source: "Geometric Terrain Analysis", S9, and its critique, section B11.
 """

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..attachment import attach
-from ..checks import check_sizes
+from ..checks import check_from_zero, check_positive, check_sizes
 from ..errors import ProbekitError, RunError
 from ..hooked.model import HookedModel, copy_into
 from ..interventions import FieldModulator, FreezeWeights, Lerp
@@ -39,7 +39,8 @@ class ModulatorTraining:
     """The published protocol: 8,425 of 9,362 examples are 264 batches an epoch.
 
     Raises:
-        ProbekitError: sizes below 1, or a share of examples held out that is not inside (0, 1).
+        ProbekitError: sizes below 1, a rate or clip that is not above 0, a negative decay, or a
+            share of examples held out that is not inside (0, 1).
     """
 
     epochs: int = 10
@@ -52,6 +53,9 @@ class ModulatorTraining:
 
     def __post_init__(self) -> None:
         check_sizes(epochs=self.epochs, batch=self.batch)
+        check_positive("lr", self.lr)
+        check_positive("clip", self.clip)
+        check_from_zero("weight_decay", self.weight_decay)
         if not 0 < self.held_out < 1:
             raise ProbekitError(f"held_out must be a share inside (0, 1), not {self.held_out!r}")
 
@@ -83,7 +87,7 @@ class ModulatorTrace:
     @property
     def published(self) -> Float[Tensor, "reading layer *expert"]:
         """Alpha as published: after batches 0, 10, 20, ... of each epoch, 27 readings of 264."""
-        batches = len(self.loss) // (len(self.epochs) - 1)
+        batches = self.epochs[1]["step"] if len(self.epochs) > 1 else len(self.loss) + 1
         after = [step + 1 for step in range(len(self.loss)) if step % batches % EVERY == 0]
         return self.alpha[after]
 
@@ -116,9 +120,15 @@ def fit_modulator(
         checkpoint_every: steps.
 
     Raises:
-        RunError: a folder of another run. ProbekitError: what :func:`probekit.attach` refuses.
+        RunError: a folder of another run. ProbekitError: a Lerp that holds alpha still, or what
+            :func:`probekit.attach` refuses.
     """
     module = item.module
+    if isinstance(item, Lerp) and item.alpha is not None:
+        raise ProbekitError(
+            f"{item} holds alpha at {item.alpha}, so that it cannot learn; leave alpha out and "
+            f"call module.set_alpha({item.alpha})"
+        )
     rows, held_out, orders = training.split(len(examples))
     batches, rates = training.batches(len(examples)), training.rates(len(examples))
     own = dict(module.state_dict(keep_vars=True))
@@ -127,6 +137,8 @@ def fit_modulator(
             **asdict(training),
             "module": module.config,
             "site": item.site,
+            **({"form": item.form} if isinstance(item, Lerp) else {}),
+            "objective": getattr(objective.loss, "__name__", repr(objective.loss)),
             "examples": len(examples),
             "factors": dict(factors),
         }

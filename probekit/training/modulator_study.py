@@ -12,6 +12,8 @@ import torch
 from torch.nn import functional as F
 
 from ..attachment import attach
+from ..checks import check_sizes
+from ..errors import ProbekitError
 from ..hooked.model import HookedModel
 from ..interventions import Edit
 from ..items import Item
@@ -33,7 +35,11 @@ def draw_senses(
 
     Every sense of a word counts, where the write-up takes one: a small vocabulary has too few
     words for its 9,362 examples.
+
+    Raises:
+        ProbekitError: a count below 1, or no word is one token.
     """
+    check_sizes(count=count)
     pairs = [(index, lemma) for index, each in enumerate(wordnet.lemmas) for lemma in each]
     order = np.random.default_rng(seed).permutation(len(pairs))
     found: list[tuple[int, str]] = []
@@ -48,6 +54,11 @@ def draw_senses(
         ]
         if len(found) >= count:
             break
+    if not found:
+        raise ProbekitError(
+            f"of WordNet's words none is one token of {type(tokenizer).__name__}; give a tokenizer "
+            "of English words"
+        )
     synsets, words = zip(*found[:count], strict=True)
     return [wordnet.glosses[synset] for synset in synsets], list(words), list(synsets)
 
@@ -62,16 +73,17 @@ def start_module(
 ) -> LerpModulator:
     """A modulator whose first words have rows of their Wu-Palmer similarity, the rest 0.
 
-    ``synsets`` are those of the examples. The projection is drawn by ``seed``, as published.
+    ``synsets`` are those of the examples; of several senses of a word the last one counts. The
+    projection is drawn by ``seed``, as published.
     """
     inner: Any = model.original_model
     vocab, width = inner.get_input_embeddings().weight.shape
     module = LerpModulator(
         d_model=width, n_layers=model.cfg.n_layers, vocab=vocab, alpha=alpha, seed=seed
     )
-    first = {token: synset for token, synset in zip(examples.lemmas.tolist(), synsets, strict=True)}
-    tokens = list(first)[:RELATED]
-    similarity = wu_palmer(wordnet, torch.tensor([first[token] for token in tokens])).nan_to_num(0)
+    sense = dict(zip(examples.lemmas.tolist(), synsets, strict=True))
+    tokens = list(sense)[:RELATED]
+    similarity = wu_palmer(wordnet, torch.tensor([sense[token] for token in tokens])).nan_to_num(0)
     similarity = (similarity + similarity.T) / 2
     similarity.fill_diagonal_(1.0)
     width = min(len(tokens), module.geometry.shape[1])

@@ -47,6 +47,16 @@ def test_a_card_beside_its_checkpoint_may_lie_anywhere(monkeypatch, tmp_path) ->
     assert pk.load(tmp_path / "mine.toml").cfg.d_model == 128
 
 
+def test_every_twentieth_synset_is_held_out(wordnet) -> None:
+    held, seen = pairs_of(wordnet, held_out=True), pairs_of(wordnet, held_out=False)
+    assert len(held) + len(seen) == 206_978
+    assert held == [
+        (wordnet.glosses[index], lemma.replace("_", " "))
+        for index in range(0, len(wordnet.glosses), 20)
+        for lemma in wordnet.lemmas[index]
+    ]
+
+
 def test_it_names_definitions_that_it_was_not_trained_on(model, wordnet) -> None:
     tokenizer = tokenizer_of(model)
     seen, unseen = (

@@ -4,6 +4,7 @@ python lemma_toys.py FOLDER STEPS...      one is killed before its update 10, sa
                                           its 3rd, and the last ends; prints how they ended
 """
 
+import functools
 import os
 import signal
 import sys
@@ -72,6 +73,7 @@ def interrupting(at: int, how: int | None = None) -> Objective:
     """The objective, and before an update, counted from 0, Ctrl-C or a signal to this process."""
     updates = iter(range(1_000))
 
+    @functools.wraps(DEFINITION.loss)  # its name tells a run's folder what it is trained on
     def loss(model, batch: LemmaExamples) -> Tensor:
         if torch.is_grad_enabled() and next(updates) == at:
             if how is None:

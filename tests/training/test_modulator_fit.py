@@ -1,8 +1,11 @@
 """Training a modulator: host still, as PyTorch's own loop does it, the same after a kill."""
 
+import itertools
+import math
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import lemma_toys
 import numpy as np
@@ -21,10 +24,11 @@ from lemma_toys import (
 from torch.nn import functional as F
 
 import probekit as pk
-from probekit.modulators import load_modulator
+from probekit.modulators import LerpModulator, load_modulator
 from probekit.runs import RunDir
 from probekit.training import (
     DEFINITION,
+    LEAKING,
     MASKED_LEMMA,
     LemmaExamples,
     ModulatorTraining,
@@ -47,9 +51,18 @@ def test_the_host_stays_bit_for_bit_and_only_the_modulator_moves(tmp_path) -> No
 
 
 def test_it_is_the_published_loop(tmp_path) -> None:
-    """PyTorch's own schedule and clipping, and the split and orders of one generator."""
+    """PyTorch's own schedule and clipping, and the split and orders of one generator.
+
+    The first gradient is huge, so that without clipping Adam's later steps would be tiny.
+    """
     module, by_hand, examples = toy_module(), toy_module(), toy_examples()
-    trace = toy_fit(tmp_path, module)
+    updates = itertools.count()
+
+    def loud(model, batch: LemmaExamples) -> torch.Tensor:
+        first = torch.is_grad_enabled() and next(updates) == 0
+        return DEFINITION.loss(model, batch) * (1000 if first else 1)
+
+    trace = toy_fit(tmp_path, module, objective=replace(DEFINITION, loss=loud))
     rng = np.random.default_rng(42)
     order = rng.permutation(61)
     kept, model = order[:54], toy_t5()
@@ -67,6 +80,7 @@ def test_it_is_the_published_loop(tmp_path) -> None:
                     decoder_input=torch.stack([0 * rows, examples.labels[rows, 0]], 1),
                 )
                 loss = F.cross_entropy(logits.flatten(0, 1), examples.labels[rows].flatten())
+                loss = loss * (1 if losses else 1000)
                 optimizer.zero_grad()
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(by_hand.parameters(), 1.0)
@@ -77,7 +91,24 @@ def test_it_is_the_published_loop(tmp_path) -> None:
     torch.testing.assert_close(trace.loss, torch.stack(losses), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(trace.alpha, torch.stack(alphas), rtol=1e-3, atol=1e-6)
     torch.testing.assert_close(module.geometry, by_hand.geometry, rtol=1e-2, atol=1e-3)
-    assert trace.loss[-7:].mean() < trace.loss[:7].mean()
+    assert trace.loss[-7:].mean() < trace.loss[1:8].mean()
+
+
+def test_a_row_without_gradient_only_decays_by_the_schedule(tmp_path) -> None:
+    """No input holds token 2: each step takes a share of rate times decay, and no more."""
+    module = toy_module()
+    before = module.geometry[2].detach().clone()
+    toy_fit(tmp_path, module)
+    rates = [0.02 * (1 + math.cos(math.pi * epoch / 3)) / 2 for epoch in range(3) for _ in range(7)]
+    left = math.prod(1 - 0.01 * rate for rate in rates)
+    assert left < 0.998
+    torch.testing.assert_close(module.geometry[2], left * before, rtol=1e-5, atol=0)
+
+
+def test_a_warmup_counts_its_steps(tmp_path) -> None:
+    module = LerpModulator(**toy_module().config | {"warmup": 100})
+    toy_fit(tmp_path, module)
+    assert int(module.steps) == 21
 
 
 def test_rows_of_epochs(tmp_path) -> None:
@@ -173,10 +204,33 @@ def test_another_run_in_the_folder_is_refused(tmp_path) -> None:
     toy_fit(tmp_path, toy_module())
     with pytest.raises(pk.RunError, match=r"holds a run with another config: module"):
         toy_fit(tmp_path, toy_module(alpha=0.2))
+    with pytest.raises(pk.RunError, match=r"holds a run with another config: objective"):
+        toy_fit(tmp_path, toy_module(), objective=LEAKING)
+    with pytest.raises(pk.RunError, match=r"holds a run with another config: form"):
+        shrinking = pk.Lerp(toy_module(), site="encoder.resid_pre", form="shrink-only")
+        where = {"title": "", "position": 0}
+        fit_modulator(
+            RunDir(tmp_path), toy_t5(), shrinking, toy_examples(), DEFINITION, TRAINING, **where
+        )
     with pytest.raises(pk.ProbekitError, match=r"held_out must be a share inside \(0, 1\), not 1"):
         ModulatorTraining(held_out=1.0)
     with pytest.raises(pk.RunError, match=r"has no checkpoint; train it first"):
         read_trace(RunDir(tmp_path / "empty"))
+
+
+def test_what_could_not_train_is_refused(tmp_path) -> None:
+    still = pk.Lerp(toy_module(), 0.2, "encoder.resid_pre")
+    with pytest.raises(
+        pk.ProbekitError, match=r"holds alpha at 0\.2, .*module\.set_alpha\(0\.2\)$"
+    ):
+        where = {"title": "", "position": 0}
+        fit_modulator(
+            RunDir(tmp_path), toy_t5(), still, toy_examples(), DEFINITION, TRAINING, **where
+        )
+    assert not list(tmp_path.iterdir())
+    for name, value in {"lr": 0.0, "clip": 0.0, "weight_decay": -0.1}.items():
+        with pytest.raises(pk.ProbekitError, match=f"{name} must be a finite"):
+            ModulatorTraining(**{name: value})
 
 
 def test_factors_are_learning_rates_of_their_own(tmp_path) -> None:

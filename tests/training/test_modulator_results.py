@@ -19,7 +19,7 @@ def run(ends, band, nlls=(3.0, 2.5), largest=0.9):
     }
 
 
-SILENCED = [9.0] * 5 + [1.0] * 10
+SILENCED = [9.0] * 5 + [2.0] * 5 + [1.0] * 5
 RESULTS = {
     "t5": {
         "pretrained": [{"host": {"published": {"silenced": 0.5}}, "silenced": SILENCED}],
@@ -62,7 +62,7 @@ def test_how_much_likelier_words_became() -> None:
 
 def test_losses_are_single_or_the_mean_of_the_last_ten() -> None:
     assert res.losses("host", "published", "silenced")(RESULTS) == [0.5]
-    assert res.losses("silenced")(RESULTS) == [1]
+    assert res.losses("silenced")(RESULTS) == [1.5]
     with pytest.raises(Blocked):
         res.losses("silenced")({"bert": RESULTS["bert"]})
 

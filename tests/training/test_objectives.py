@@ -8,10 +8,12 @@ from transformers import BertTokenizerFast
 
 import probekit as pk
 from probekit.training import (
+    DEFINITION,
     LemmaExamples,
     definition_examples,
     definition_logits,
     definition_loss,
+    held_out_scores,
     leaking_loss,
     lemma_scores,
     masked_examples,
@@ -88,6 +90,18 @@ def test_scores_of_the_words_own_token() -> None:
     torch.testing.assert_close(nll, expected)
 
 
+@pytest.mark.parametrize("batch", [256, 4, 1])
+def test_held_out_scores_are_of_all_examples_however_they_are_cut(batch: int) -> None:
+    model, examples = toy_t5(), toy_examples(11)  # batches of 4, 4 and 3
+    found = held_out_scores(model, examples, DEFINITION, batch)
+    with torch.no_grad():
+        whole = definition_loss(model, examples)
+        nll, rank = lemma_scores(definition_logits(model, examples), examples.lemmas)
+    assert found["val_loss"] == pytest.approx(whole.item(), rel=1e-5)
+    assert found["lemma_nll"] == pytest.approx(nll.mean().item(), rel=1e-5)
+    assert found["lemma_rank"] == rank.double().median().item()
+
+
 @pytest.fixture
 def tokenizer(tmp_path) -> BertTokenizerFast:
     words = "[PAD] [UNK] [CLS] [SEP] [MASK] : a dog cat barks ##ing that animal summarize"
@@ -106,6 +120,12 @@ def test_examples_of_definitions(tokenizer) -> None:
     part = found.take(torch.tensor([0]))
     assert part.labels.tolist() == [[2, 7, 3]] and len(part) == 1
     assert found.take(torch.tensor([1])).ids.tolist() == [[2, 13, 5, 6, 8, 3]]
+
+
+def test_long_texts_are_cut_at_the_published_lengths(tokenizer) -> None:
+    found = definition_examples(tokenizer, ["a dog " * 90], ["cat " * 20])
+    assert found.ids.shape == (1, 128) and found.labels.shape == (1, 16)
+    assert masked_examples(tokenizer, ["a dog " * 90], ["cat"]).ids.shape == (1, 128)
 
 
 def test_examples_with_a_mask(tokenizer) -> None:

@@ -94,8 +94,8 @@ def talk(
         max_new_tokens: as published.
 
     Raises:
-        ProbekitError: no encoder-decoder, no prompt, or alphas of what has none. CardError: no
-            tokenizer beside the weights.
+        ProbekitError: no encoder-decoder, no prompt, no alpha, or alphas of what has none.
+            CardError: no tokenizer beside the weights.
     """
     inner: Any = model.original_model
     if not getattr(inner.config, "is_encoder_decoder", False):
@@ -143,6 +143,8 @@ def _settings(
 ) -> list[tuple[float | int | None, Intervention]]:
     if alphas is None:
         return [(item.alpha if isinstance(item, Lerp) else None, item)]
+    if not alphas:
+        raise ProbekitError("talk sweeps no alpha; give one at least, or alphas=None")
     if not isinstance(item, Lerp):
         raise ProbekitError(f"{type(item).__name__} has no alpha to sweep; leave alphas out")
     return [(alpha, replace(item, alpha=alpha)) for alpha in alphas]

@@ -135,5 +135,7 @@ def test_what_cannot_talk(model, lerp, built) -> None:
         said(model, pk.Edit("encoder.ln_final", torch.zeros_like), alphas=(0.1,))
     with pytest.raises(pk.ProbekitError, match=r"^talk needs a prompt"):
         pk.talk(model, [], lerp, tokenizer=Words())
+    with pytest.raises(pk.ProbekitError, match=r"^talk sweeps no alpha; give one at least, or"):
+        said(model, lerp, alphas=())
     with pytest.raises(pk.ProbekitError, match=r"alpha must be a number from 0 to 1, not 2"):
         said(model, lerp, alphas=(2,))

@@ -107,8 +107,11 @@ class Modulation:
     static: Float[Tensor, "node d_model"]
     original: Float[Tensor, "node d_model"]
 
-    def item(self, kind: str, alpha: float | int) -> Lerp:
+    def item(self, kind: str, alpha: float | int, deal: int = 0) -> Lerp:
         """The modulator, or a control, to attach.
+
+        Args:
+            deal: of the controls whose rows are drawn or dealt out, which draw.
 
         Raises:
             ProbekitError: an unknown kind.
@@ -117,22 +120,22 @@ class Modulation:
             raise ProbekitError(unknown("kind", kind, KINDS))
         if kind in ("shrink-only", "additive-only"):
             return Lerp(self.module, alpha, self.site, kind)
-        return Lerp(self._module(kind), alpha, self.site)
+        return Lerp(self._module(kind, deal), alpha, self.site)
 
-    def _module(self, kind: str) -> LerpModulator:
+    def _module(self, kind: str, deal: int) -> LerpModulator:
         ids = self.matches.tokens
         if kind == "permuted":
-            return permuted_rows(self.module, 0, ids)
+            return permuted_rows(self.module, deal, ids)
         if kind == "random":
-            return random_rows(self.module, 0, ids)
+            return random_rows(self.module, deal, ids)
         if kind == "redrawn":
             rest = torch.ones(len(self.module.geometry), dtype=torch.bool)
             rest[ids] = False
-            return random_rows(self.module, 1, rest.nonzero()[:, 0])
+            return random_rows(self.module, 1 + deal, rest.nonzero()[:, 0])
         if kind == "zero unmatched":
             return zero_rows(self.module, ids)
         if kind == "zero unmatched, permuted":
-            return zero_rows(permuted_rows(self.module, 0, ids), ids)
+            return zero_rows(permuted_rows(self.module, deal, ids), ids)
         return self._corrected() if kind == "corrected" else self.module
 
     def _corrected(self) -> LerpModulator:
@@ -148,9 +151,9 @@ class Modulation:
             encode_texts(_inner(self.model), self.tokenizer, self.texts[:texts], batch=1)
         return run["residual_stats"].values[..., 0].flatten()  # batches of one have no padding
 
-    def encode(self, kind: str, alpha: float | int) -> Float[Tensor, "node d_model"]:
+    def encode(self, kind: str, alpha: float | int, deal: int = 0) -> Float[Tensor, "node d_model"]:
         """The definitions' encodings with the modulator, or a control, attached."""
-        with attach(self.model, self.item(kind, alpha)):
+        with attach(self.model, self.item(kind, alpha, deal)):
             return encode_texts(_inner(self.model), self.tokenizer, self.texts)
 
 
@@ -233,6 +236,19 @@ def curve_readings(
         for alpha in tqdm(alphas, desc=kind, delay=3)
     ]
     return {"alphas": list(alphas), **readings_of(found, encodings, draws)}
+
+
+def dealt_readings(
+    found: Modulation, kind: str, alpha: float | int, deals: Sequence[int]
+) -> Readings:
+    """The published numbers of a control at one alpha, each a list by deal of its rows.
+
+    One deal is one draw of the null: what resampled definitions say of a difference to it is not
+    how far other deals are from it.
+    """
+    encodings = [found.encode(kind, alpha, deal) for deal in tqdm(deals, desc="deals", delay=3)]
+    readings = readings_of(found, encodings, draws=1)
+    return {"deals": list(deals)} | {k: v for k, v in readings.items() if k != "resampled"}
 
 
 def readings_of(found: Modulation, encodings: Sequence[Tensor], draws: int = DRAWS) -> Readings:

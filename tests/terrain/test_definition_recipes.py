@@ -66,7 +66,8 @@ def test_lerp_sets_a_modulator_beside_its_parts(tmp_path, minilm_entry) -> None:
     assert "nowhere" in (folder / "report.html").read_text()
 
 
-def test_phase_boundary_bends_every_curve_and_resumes(tmp_path, minilm_entry) -> None:
+def test_phase_boundary_bends_every_curve_and_resumes(tmp_path, minilm_entry, monkeypatch) -> None:
+    monkeypatch.setattr(PHASE, "DEALS", (1, 2))
     config = PHASE.Config(models=(minilm_entry,), alphas=(0.0, 0.1, 0.9), **FEW)
     found = claims(recipes.run(PHASE, config, "small", tmp_path))
     folder = tmp_path / "phase-boundary" / "small"
@@ -79,6 +80,17 @@ def test_phase_boundary_bends_every_curve_and_resumes(tmp_path, minilm_entry) ->
     assert bend["low"] <= bend["at"] <= bend["high"]
     assert found["003-30.t5"]["verdict"] == "blocked"
     assert (folder / "phase-minilm.png").exists() and (folder / "controls-minilm.png").exists()
+    assert found["003-30.matched.words"]["measured"] in (1 / 3, 2 / 3, 1)
+    results = PHASE.collect(config, folder)
+    rows = PHASE.rows_of(results)["minilm: modulated less control, 95 % intervals"]
+    shown = {row["less"]: row["pearson"] for row in rows if row["alpha"] == PHASE.PRINTED[0]}
+    assert shown.keys() >= {"shrink-only", "permuted", "zero unmatched"}
+    for kind, cell in shown.items():
+        own, low, high = (
+            float(number) for number in cell.translate(str.maketrans("[],", "   ")).split()
+        )
+        expected = PHASE.less("pearson", "modulated", kind)(results)[0]
+        assert own == pytest.approx(expected, rel=0.06, abs=1e-9) and low <= own <= high
     before = (folder / "minilm" / "shrink-only-42" / "readings.json").stat().st_mtime_ns
     assert claims(recipes.run(PHASE, config, "small", tmp_path)) == found
     assert (folder / "minilm" / "shrink-only-42" / "readings.json").stat().st_mtime_ns == before

@@ -18,6 +18,7 @@ from probekit.terrain.modulation import (
     KINDS,
     Modulation,
     curve_readings,
+    dealt_readings,
     modulation_of,
     site_of,
 )
@@ -176,6 +177,21 @@ def test_each_control_lacks_its_part(found, few_words) -> None:
     torch.testing.assert_close(corrected.scales.double(), expected.double())
     with pytest.raises(pk.ProbekitError, match="unknown kind 'permute'"):
         found.item("permute", 0.1)
+
+
+def test_deals_are_other_draws_of_a_control(found, few_words) -> None:
+    table, ids = found.module.geometry.detach(), few_words.tokens
+    order = torch.from_numpy(np.random.default_rng(3).permutation(len(ids)))
+    dealt = found.item("zero unmatched, permuted", 0.2, 3).module.geometry
+    assert torch.equal(dealt[ids], table[ids[order]])
+    for kind in ("permuted", "random", "redrawn"):
+        one, other = (found.item(kind, 0.2, deal).module.geometry for deal in (0, 1))
+        assert not torch.equal(one, other)
+    readings = dealt_readings(found, "permuted", 0.3, (0, 3))
+    assert readings["deals"] == [0, 3]
+    alone = curve_readings(found, "permuted", (0.3,), draws=2)
+    for name in ("pearson", "spearman", "gradient", "preservation", "nouns"):
+        assert readings[name][0] == alone[name][0] != readings[name][1]
 
 
 def test_stream_norms_are_those_at_pytorchs_hooks(found) -> None:

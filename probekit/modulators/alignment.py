@@ -35,8 +35,8 @@ class RowAlignment:
 
     ``projection``  as published, ``(R C)^T * 0.1 * mean |state|``: a unit row's length is a tenth
                     of the states'.
-    ``corrected``   ``(R C)^T * scale * mean |score|`` of the half that was fitted: added to the
-                    states' mean it predicts them.
+    ``corrected``   ``(R C)^T * scale * mean |score|`` of the half that was fitted: of rows less
+                    their mean, and added to the states' mean, it predicts the states.
     ``cosine``      as published: of fitted rows, with the scores' mean added back.
     ``shuffled``    the same, fitted to rows dealt out anew.
     ``centred``     of fitted rows, without the mean; ``null`` is what isotropic rows read,

@@ -92,6 +92,8 @@ def test_training_moves_the_modulator_and_no_bit_of_the_host(built) -> None:
 @pytest.mark.parametrize("null_at", ["tail", "random"])
 def test_the_field_leaves_its_null_coordinates_alone(built, null_at: str) -> None:
     module = SimplexField(d_model=32, n_layers=2, alpha=0.3, null_at=null_at)  # type: ignore[arg-type]
+    with torch.no_grad():
+        module.alpha_logits[0] = -6  # so that it matters which layer's alpha is used
     family = built("bert")
     streams = [pk.Record("1.resid_pre", name=name) for name in ("before", "after")]
     field = pk.FieldModulator(module, site="1.resid_pre")

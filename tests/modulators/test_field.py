@@ -135,6 +135,22 @@ def test_only_the_shape_experts_learn_from_the_input():
     assert field.alpha_logits.grad[1].count_nonzero() == 0  # the other layer
 
 
+@pytest.mark.parametrize("gate", ["simplex", "constant"])
+def test_gradients_are_those_of_finite_differences(gate) -> None:
+    tiny = {"d_model": 4, "experts": [2], "d_vertex": 2, "alpha": 0.2, "deform_scale": 0.5}
+    field = small(**tiny, gate=gate).double()
+    x = stream(4).double().requires_grad_()
+    learned = {n: p for n, p in field.named_parameters() if "validity" not in n}
+    if gate == "constant":
+        learned = {n: p for n, p in learned.items() if "gate.bias" in n or n == "alpha_logits"}
+
+    def output(x, *values):
+        named = dict(zip(learned, values, strict=True))
+        return torch.func.functional_call(field, named, (x, 1))
+
+    assert torch.autograd.gradcheck(output, (x, *learned.values()), eps=1e-6, atol=1e-7)
+
+
 def test_a_constant_gate_is_blind_to_the_input():
     """Per layer one factor a coordinate, that of the gates' offsets; it is learned."""
     field = small(gate="constant", alpha=0.2).double()

@@ -24,11 +24,18 @@ from probekit.training.language import LanguageTask
 
 ROOT = Path(pk.__file__).parents[1]
 MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal"}
-CALLS = {"torch.load", "np.load", "numpy.load", "joblib.load", "pd.read_pickle", "eval", "exec"}
+CALLS = {
+    "torch.load",
+    "np.load",
+    "numpy.load",
+    "joblib.load",
+    "pd.read_pickle",
+    "pandas.read_pickle",
+}
 
 
 def unpickling(tree: ast.AST) -> Iterator[str]:
-    """What in a program may read a pickle or run a text."""
+    """What in a program may read a pickle."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = {alias.name for alias in node.names} | {getattr(node, "module", None)}

@@ -171,9 +171,8 @@ def read_findings(folders: Iterable[Path]) -> Ledger:
         if name not in summaries:
             findings += [_not_run(claim, name) for claim in recipes.load(path).CLAIMS]
     if not findings:
-        raise RunError(
-            f"no claims in {', '.join(map(str, folders))}; give folders that `probekit run --out` wrote"
-        )
+        named = ", ".join(map(str, folders))
+        raise RunError(f"no claims in {named}; give folders that `probekit run --out` wrote")
     findings.sort(key=lambda each: (_natural(each.id), each.recipe))
     runs = [_run(found, known.get(name)) for name, found in sorted(summaries.items())]
     return Ledger(tuple(findings), tuple(runs))

@@ -78,6 +78,13 @@ def parse_json(text: str) -> Any:
     return value
 
 
+def is_file_name(name: object) -> bool:
+    """Whether it names a file of the folder that it is looked for in, on any system."""
+    if not isinstance(name, str) or name in ("", ".", ".."):
+        return False
+    return not any(mark in name for mark in "/\\:\0")
+
+
 def check_plain(value: Any) -> None:
     """Refuse data nested more than 100 deep, and whole numbers that take more than 64 bits.
 

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import ProbekitError, unknown
-from .files import check_plain, read_tensors
+from .files import check_plain, is_file_name, read_tensors
 from .hooked.selection import Selection
 from .interventions.swap_weights import donor_weights
 from .items import Item, is_default
@@ -265,7 +265,7 @@ class Reader:
             raise ProbekitError(
                 f"{place} lies in {name!r}; give from_dict the folder that to_dict was given"
             )
-        if name in ("", ".", "..") or any(mark in name for mark in "/\\:\0"):
+        if not is_file_name(name):
             raise ProbekitError(
                 f"{place}: {name!r} is not a file name; what is stored lies in the folder itself"
             )

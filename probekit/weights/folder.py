@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..checks import is_whole
 from ..errors import ProbekitError
-from ..files import opened_tensors, read_json
+from ..files import is_file_name, opened_tensors, read_json
 
 #: Where configs of the families say how many heads and layers there are.
 HEADS = ("num_attention_heads", "num_heads", "n_head", "n_heads")
@@ -53,7 +53,7 @@ def _shards(index: Path) -> list[str]:
     if not isinstance(places, Mapping):
         raise ProbekitError(f"{index} has no table weight_map; {_FIX}")
     for name in places.values():
-        if not isinstance(name, str) or Path(name).name != name or "\0" in name:
+        if not is_file_name(name):
             raise ProbekitError(
                 f"{index}: weight_map gives {name!r}, which is no file beside it; {_FIX}"
             )

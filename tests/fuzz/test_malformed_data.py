@@ -24,6 +24,7 @@ from transformers import BertModel, CLIPModel, Qwen3_5ForCausalLM, Qwen3_5TextCo
 import probekit as pk
 from probekit.paths import data_dir
 from probekit.site import PARTS, parse_site
+from probekit.sitemap import SiteMap
 from probekit.training.language import LanguageTask
 from probekit.weights import read_weights
 
@@ -36,11 +37,11 @@ PIECES += [".", "", "z", "pattern", "resid_pre", "logits", "x", "a\0b", "é", ":
 @given(st.one_of(st.lists(st.sampled_from(PIECES)).map("".join), st.text()))
 @examples(60)
 def test_any_text_as_an_address(built, text):
-    model = built("native").model
+    sites = SiteMap(built("native").model)
     with refused_well(text[:40], repr(text[:20])[1:-1]):
         site = parse_site(text)
         assert parse_site(str(site)) == site
-        pk.attach(model, pk.Record(text)).detach()
+        assert sites.resolve(site)
 
 
 @given(
@@ -52,10 +53,10 @@ def test_any_text_as_an_address(built, text):
 )
 @examples(60)
 def test_any_parts_of_an_address(built, part, layer, head, stack, attn):
-    model = built("native").model
+    sites = SiteMap(built("native").model)
     with refused_well("part", "layer", "head", "stack", "attn", "slice", "site '"):
         site = inspect.unwrap(pk.Site)(part, layer, head, stack, attn)
-        pk.attach(model, pk.Record(site)).detach()
+        assert sites.resolve(site)
 
 
 # Folders of weights

@@ -1,6 +1,5 @@
 """Addresses, folders of weights, texts and dictionaries that are not what they should be."""
 
-import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from malformed import (
     refused_well,
 )
 from transformers import BertModel, CLIPModel, Qwen3_5ForCausalLM, Qwen3_5TextConfig
+from unchecked import unchecked
 
 import probekit as pk
 from probekit.paths import data_dir
@@ -55,7 +55,7 @@ def test_any_text_as_an_address(built, text):
 def test_any_parts_of_an_address(built, part, layer, head, stack, attn):
     sites = SiteMap(built("native").model)
     with refused_well("part", "layer", "head", "stack", "attn", "slice", "site '"):
-        site = inspect.unwrap(pk.Site)(part, layer, head, stack, attn)
+        site = unchecked(pk.Site, part, layer, head, stack, attn)
         assert sites.resolve(site)
 
 

@@ -195,7 +195,7 @@ def _from_pretrained(
 
 def _read(card: Card, where: str | Path, *, offline: bool) -> nn.Module:
     seam.register()
-    cls = getattr(transformers, card.architecture or "", None)
+    cls: Any = getattr(transformers, card.architecture or "", None)
     if not (isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel)):
         raise CardError(
             f"card {card.name!r}: transformers has no model {card.architecture!r}"

@@ -147,9 +147,9 @@ def test_a_modulators_weights_that_were_tampered_with(tmp_path, stored, name, da
 
 @pytest.mark.parametrize("size", ["vocab", "d_model", "n_layers", "d_geometry"])
 def test_an_enormous_modulator_is_refused_before_memory_is_asked_for(size):
-    sizes = {"d_model": 8, "n_layers": 2, "vocab": 5, "d_geometry": 3, size: 10**12}
+    sizes: dict[str, Any] = {"d_model": 8, "n_layers": 2, "vocab": 5, "d_geometry": 3}
     with pytest.raises(pk.ProbekitError, match=r"^the modulator takes [0-9,]+ GiB of memory, and"):
-        LerpModulator(**sizes)
+        LerpModulator(**sizes | {size: 10**12})
 
 
 # Measurements
@@ -186,7 +186,7 @@ def test_a_measurement_that_was_tampered_with(tmp_path, measured, data):
     found = only_reads(tmp_path, lambda: Measurement.load(file), file)
     if found is not None:
         with refused_well(found.name):
-            found.to_frame(), repr(found), found.excess
+            assert found.to_frame() is not None and repr(found) and found.excess is not None
 
 
 @given(data=st.data())
@@ -201,7 +201,7 @@ def test_a_measurement_of_other_words(tmp_path, measured, data):
     found = only_reads(tmp_path, lambda: Measurement.load(file), file)
     if found is not None:
         with refused_well(found.name):
-            found.to_frame(), repr(found), found.excess
+            assert found.to_frame() is not None and repr(found) and found.excess is not None
 
 
 def test_a_null_that_does_not_fit_is_refused():

@@ -38,7 +38,7 @@ def unpickling(tree: ast.AST) -> Iterator[str]:
     """What in a program may read a pickle."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            names = {alias.name for alias in node.names} | {getattr(node, "module", None)}
+            names = {alias.name for alias in node.names} | {str(getattr(node, "module", ""))}
             yield from names & MODULES
         elif isinstance(node, ast.Call):
             called = ast.unparse(node.func)

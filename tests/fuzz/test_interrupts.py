@@ -37,7 +37,8 @@ def started(*more: str) -> subprocess.Popen:
     )
 
 
-@pytest.mark.parametrize("jobs", ["1", pytest.param("2", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", ["1", "2"])
 def test_an_interrupted_run(tmp_path, monkeypatch, jobs):
     monkeypatch.chdir(tmp_path)
     Path("coin.py").write_text(SLOW)

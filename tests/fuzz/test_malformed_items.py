@@ -60,7 +60,7 @@ def put(folder: Path, files: dict[str, bytes]) -> Path:
 
 
 @given(st.sampled_from(PLAIN).flatmap(changed_trees))
-@examples(50)
+@examples(30)
 def test_an_item_of_other_values(item):
     names = [str(item.get("item")), "item", "part", "site", *map(str, item)]
     with refused_well(*names):
@@ -83,7 +83,7 @@ def test_an_item_nested_deep():
 
 
 @given(st.data())
-@examples(12)
+@examples(8)
 def test_a_folder_of_items_of_other_values(tmp_path, stored, data):
     tree = tomllib.loads(stored["items.toml"].decode())
     content = as_toml(data.draw(changed_trees(tree)))
@@ -92,7 +92,7 @@ def test_a_folder_of_items_of_other_values(tmp_path, stored, data):
 
 
 @given(st.data())
-@examples(10)
+@examples(6)
 def test_a_folder_of_items_whose_bytes_changed(tmp_path, stored, data):
     content = data.draw(changed_bytes(stored["items.toml"]))
     folder = put(tmp_path / "items", stored | {"items.toml": content})
@@ -100,7 +100,7 @@ def test_a_folder_of_items_whose_bytes_changed(tmp_path, stored, data):
 
 
 @given(st.data())
-@examples(12)
+@examples(5)
 def test_files_of_items_that_were_tampered_with(tmp_path, stored, data):
     files = sorted(name for name in stored if name.endswith(".safetensors"))
     name = data.draw(st.sampled_from(files))

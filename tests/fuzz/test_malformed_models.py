@@ -20,7 +20,7 @@ from malformed import (
     refused_well,
 )
 from safetensors.torch import save
-from transformers import BertModel, T5ForConditionalGeneration
+from transformers import BertModel
 
 import probekit as pk
 from probekit.hooked.cards import config_fields, read_card
@@ -109,12 +109,20 @@ def test_an_enormous_model_is_refused_before_memory_is_asked_for(tmp_path, field
         load_here(toy(tmp_path, card))
 
 
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory) -> list[bytes]:
+    """Checkpoints of the toys."""
+    folder = tmp_path_factory.mktemp("toys")
+    models = [pk.load(toy(folder, card)) for card in (NATIVE, EQUILIBRIUM)]
+    return [save({n: w.detach() for n, w in weights(model).items()}) for model in models]
+
+
 @given(st.sampled_from([NATIVE, EQUILIBRIUM]), st.data())
-@examples(20)
-def test_a_checkpoint_of_a_toy_that_was_tampered_with(tmp_path, card, data):
-    own = {name: tensor.detach() for name, tensor in weights(pk.load(toy(tmp_path, card))).items()}
+@examples(16)
+def test_a_checkpoint_of_a_toy_that_was_tampered_with(tmp_path, toys, card, data):
+    toy(tmp_path, card)
     file = tmp_path / "toy.safetensors"
-    file.write_bytes(data.draw(changed_tensors(save(own))))
+    file.write_bytes(data.draw(changed_tensors(toys[CARDS.index(card)])))
     only_reads(tmp_path, lambda: load_here(tmp_path / "toy.toml", checkpoint=file), file)
 
 
@@ -169,9 +177,7 @@ def test_an_enormous_config_is_refused_before_memory_is_asked_for(tmp_path, bert
         load_here(path)
 
 
-@pytest.mark.parametrize(
-    "architecture", ["pipeline", "utils", "AutoTokenizer", "BertConfig", "__name__", "torch", ""]
-)
+@pytest.mark.parametrize("architecture", ["pipeline", "BertConfig", "__name__"])
 def test_what_is_no_model_class(tmp_path, bert, architecture):
     path = saved(tmp_path, bert)
     path.write_text(BERT.replace("BertModel", architecture))
@@ -186,9 +192,3 @@ def test_ids_that_name_no_model(tmp_path, name):
         load_here(path)
     with pytest.raises(pk.CardError):
         load_here(path)
-
-
-def test_a_folder_of_another_architecture(tmp_path):
-    T5ForConditionalGeneration(families.tiny_t5()).save_pretrained(tmp_path / "bert")
-    with pytest.raises(pk.CardError, match="lacks"):
-        load_here(toy(tmp_path, BERT.encode()))

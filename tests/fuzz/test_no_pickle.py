@@ -41,7 +41,8 @@ def unpickling(tree: ast.AST) -> Iterator[str]:
             names = {alias.name for alias in node.names} | {str(getattr(node, "module", ""))}
             yield from names & MODULES
         elif isinstance(node, ast.Call):
-            called = ast.unparse(node.func)
+            name = getattr(node.func, "attr", "")
+            called = ast.unparse(node.func) if name in ("load", "read_pickle") else name
             if called in CALLS or any(word.arg == "allow_pickle" for word in node.keywords):
                 yield called
 

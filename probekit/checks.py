@@ -1,6 +1,7 @@
 """Checks of numbers that several items and modulators take; a bool is no number here."""
 
 import math
+import os
 
 from .errors import ProbekitError
 
@@ -56,3 +57,24 @@ def check_is(name: str, value: object, cls: type) -> None:
     """Refuse what is no ``cls``."""
     if not isinstance(value, cls):
         raise ProbekitError(f"{name} must be a {cls.__name__}, not {value!r}")
+
+
+def check_memory(
+    what: str, numbers: int, more: int = 0, kind: type[ProbekitError] = ProbekitError
+) -> None:
+    """Refuse what needs more memory than the machine has, before any is asked for.
+
+    Args:
+        numbers: in float32.
+        more: bytes.
+        kind: of the error.
+    """
+    if not hasattr(os, "sysconf"):
+        return
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    needed = 4 * numbers + more
+    if needed > there:
+        raise kind(
+            f"{what} takes {needed >> 30:,} GiB of memory, and this machine has {there >> 30:,}; "
+            "give smaller sizes"
+        )

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from probekit.checks import is_whole
 from probekit.errors import RunError
 from probekit.runs import json_safe
 
@@ -117,6 +118,35 @@ def _row(
     return json_safe(row)
 
 
+def row_fault(row: Any) -> str | None:
+    """What a stored row lacks to be one of :func:`decide`; None where nothing."""
+    if not isinstance(row, dict):
+        return f"it is {row!r}"
+    for name, kinds in _ROW.items():
+        value = row.get(name)
+        pair = isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
+        fits = {"pair": pair, "number": _is_number(value), "none": value is None}
+        fits |= {"text": isinstance(value, str), "count": is_whole(value)}
+        if name not in row or not any(fits[kind] for kind in kinds.split()):
+            return f"{name} is {value!r}"
+    return None
+
+
+#: Of what kinds the values of a row may be.
+_ROW = {
+    **dict.fromkeys(("id", "statement", "control", "verdict"), "text"),
+    **dict.fromkeys(("measured", "null"), "number none"),
+    **dict.fromkeys(("n", "observed"), "count"),
+    "published": "number pair",
+    "interval": "pair none",
+    "reason": "text none",
+}
+
+
+def _is_number(value: Any) -> bool:
+    return is_whole(value) or isinstance(value, float)
+
+
 def _mean(values: list[float]) -> float | None:
     return math.fsum(values) / len(values) if values else None
 
@@ -134,7 +164,7 @@ def shown(row: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def in_words(published: float | Sequence[float]) -> str:
+def in_words(published: float | int | Sequence[float | int]) -> str:
     """What was published: a number, or "low to high"."""
     if isinstance(published, Sequence):
         return " to ".join(map(_number, published))
@@ -142,7 +172,7 @@ def in_words(published: float | Sequence[float]) -> str:
 
 
 def _measured(row: Mapping[str, Any]) -> str:
-    if row["measured"] is None:
+    if row["measured"] is None or row["interval"] is None:
         return "" if row["verdict"] == "blocked" else "not observed"
     low, high = row["interval"]
     spread = f" ({_number(low)} to {_number(high)}, n {row['n']})" if row["n"] > 1 else ""
@@ -150,5 +180,5 @@ def _measured(row: Mapping[str, Any]) -> str:
     return f"{_number(row['measured'])}{spread}{missing}"
 
 
-def _number(value: float) -> str:
+def _number(value: float | int) -> str:
     return f"{value:.4g}"

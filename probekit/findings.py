@@ -4,7 +4,6 @@ Nothing is decided here: a row is a row of some ``summary.json``. Of a recipe th
 presets the published configuration counts; claims of recipes that never ran are listed as such.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,10 +14,11 @@ from typing import Any
 import pandas as pd
 
 from . import recipes
-from .claims import Claim, in_words, shown
+from .claims import Claim, in_words, row_fault, shown
 from .errors import RunError
+from .files import read_json
 from .report import Report
-from .runs import write_atomic
+from .runs import write_together
 
 #: What was published, by the front of a claim's id.
 WRITE_UPS = {
@@ -156,9 +156,10 @@ def read_findings(folders: Iterable[Path]) -> Ledger:
             wins over an earlier.
 
     Raises:
-        RunError: a folder that is not there, or a file that no run wrote.
+        RunError: a folder that is not there, a file that no run wrote, or no claim anywhere.
     """
     summaries: dict[str, Mapping[str, Any]] = {}
+    folders = list(folders)
     for folder in folders:
         for found in _summaries(folder):
             before = summaries.get(found["recipe"])
@@ -169,15 +170,19 @@ def read_findings(folders: Iterable[Path]) -> Ledger:
     for name, path in known.items():
         if name not in summaries:
             findings += [_not_run(claim, name) for claim in recipes.load(path).CLAIMS]
+    if not findings:
+        named = ", ".join(map(str, folders))
+        raise RunError(f"no claims in {named}; give folders that `probekit run --out` wrote")
     findings.sort(key=lambda each: (_natural(each.id), each.recipe))
     runs = [_run(found, known.get(name)) for name, found in sorted(summaries.items())]
     return Ledger(tuple(findings), tuple(runs))
 
 
 def write_findings(ledger: Ledger, folder: Path) -> None:
-    """Write FINDINGS.md and findings.html, each whole or not at all."""
-    write_atomic(folder / "FINDINGS.md", ledger.to_markdown().encode())
-    ledger.to_report().save(folder / "findings.html")
+    """Write FINDINGS.md and findings.html, both or none."""
+    page, text = ledger.to_report().to_html(), ledger.to_markdown()
+    files = {"findings.html": page, "FINDINGS.md": text}
+    write_together({folder / name: text.encode() for name, text in files.items()})
 
 
 def _summaries(folder: Path) -> list[Mapping[str, Any]]:
@@ -185,16 +190,29 @@ def _summaries(folder: Path) -> list[Mapping[str, Any]]:
         raise RunError(f"no folder {folder}; give one that `probekit run --out` wrote")
     found = []
     for file in sorted([*folder.glob("*/*.json"), *folder.glob("*/*/summary.json")]):
-        try:
-            summary = json.loads(file.read_text())
-            known = isinstance(summary, dict) and {"recipe", "preset", "claims"} <= set(summary)
-        except ValueError:
-            known = False
-        if known:
+        summary = read_json(file, "run the recipe again", RunError)
+        fault = _fault(summary)
+        if fault is None:
             found.append(summary)
-        elif file.name == "summary.json":
-            raise RunError(f"{file} is not what a run writes; run the recipe again")
+        elif file.name == "summary.json" or (isinstance(summary, dict) and "claims" in summary):
+            raise RunError(f"{file} is not what a run writes: {fault}; run the recipe again")
     return found
+
+
+def _fault(summary: Any) -> str | None:
+    """What a summary lacks; None where nothing."""
+    if not isinstance(summary, dict):
+        return "it holds no table"
+    for name, kind in (("recipe", str), ("preset", str), ("claims", list)):
+        if not isinstance(summary.get(name), kind):
+            return f"{name} is {summary.get(name)!r}"
+    environment = summary.get("environment", {})
+    if not isinstance(environment, dict) or not all(
+        isinstance(value, str | None) for value in environment.values()
+    ):
+        return f"environment is {environment!r}"
+    faults = (row_fault(row) for row in summary["claims"])
+    return next((f"claim {n}: {why}" for n, why in enumerate(faults, 1) if why), None)
 
 
 def _rank(summary: Mapping[str, Any]) -> int:
@@ -244,8 +262,12 @@ def _time(text: str) -> str:
 
 def _natural(text: str) -> list[tuple[int, int, str]]:
     """Numbers by size, so that 003-9 comes before 003-10."""
-    parts = re.findall(r"\d+|\D+", text)
-    return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts]
+    parts = re.findall(r"[0-9]+|[^0-9]+", text)
+    numbers = (part.lstrip("0") if part[0] in "0123456789" else None for part in parts)
+    return [
+        (1, 0, part) if number is None else (0, len(number), number)
+        for part, number in zip(parts, numbers, strict=True)
+    ]
 
 
 def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -9,7 +9,6 @@ It holds `items.toml`, a table an item in their order, and beside it what is not
 
 import os
 import tempfile
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import tomli_w
 
 from .errors import ProbekitError
+from .files import read_toml
 from .items import Item
 from .marks import marks
 from .runs import write_atomic
@@ -76,12 +76,7 @@ def _as_toml(stored: dict[str, Any]) -> str:
 
 
 def _read_tables(path: Path) -> list[dict[str, Any]]:
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ProbekitError(
-            f"cannot read {path}: {error}; pk.save_items writes such a file"
-        ) from None
+    content = read_toml(path, "pk.save_items writes such a file")
     tables = content.get("item", [])
     if set(content) - {"item"} or not isinstance(tables, list):
         raise ProbekitError(f"{path} holds {', '.join(content)}; only [[item]] tables belong there")

@@ -1,7 +1,6 @@
 """Results: a value, its units, and the null it must be read against."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import safetensors.torch
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .errors import ProbekitError
+from .files import parse_json, read_tensors
+from .runs import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,6 +61,11 @@ class Measurement:
                 f"measurement {self.name!r}: values have shape {tuple(self.values.shape)}, but "
                 f"the coordinates of {self.dims} have lengths {lengths}"
             )
+        if self.null is not None and not _broadcasts(self.null, self.values):
+            raise ProbekitError(
+                f"measurement {self.name!r}: a null of shape {tuple(self.null.shape)} does not "
+                f"broadcast to values of shape {tuple(self.values.shape)}"
+            )
         if self.null is None and not self.null_reason:
             raise ProbekitError(
                 f"measurement {self.name!r} has no null; give null= or say why in null_reason="
@@ -96,15 +102,11 @@ class Measurement:
         return plot_measurement(self, ax)
 
     def save(self, path: str | Path) -> Path:
-        """Write to one safetensors file (write, then rename); :meth:`load` reads it back."""
+        """Write to one safetensors file, whole or not at all; :meth:`load` reads it back."""
         path = Path(path)
         tensors, meta = _pack(self)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            save_file(tensors, temporary, metadata={"measurement": json.dumps(meta)})
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        metadata = {"measurement": json.dumps(meta)}
+        write_atomic(path, safetensors.torch.save(tensors, metadata=metadata))
         return path
 
     @classmethod
@@ -114,14 +116,13 @@ class Measurement:
         Raises:
             ProbekitError: the file is missing, damaged or not a measurement.
         """
-        from safetensors import SafetensorError, safe_open
-
+        tensors, metadata = read_tensors(path, "measure again")
         try:
-            with safe_open(str(path), "pt") as file:
-                meta = json.loads((file.metadata() or {})["measurement"])
-            return _unpack(load_file(path), meta)
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise ProbekitError(f"{path} is not a saved measurement: {error}") from error
+            return _unpack(tensors, parse_json(metadata["measurement"]))
+        except (LookupError, TypeError, ValueError, RecursionError, ProbekitError) as error:
+            raise ProbekitError(
+                f"{path} is not a saved measurement: {error}; measure again"
+            ) from error
 
     def __repr__(self) -> str:
         shape = ", ".join(f"{dim}={len(self.coords[dim])}" for dim in self.dims) or "scalar"
@@ -174,6 +175,11 @@ def padded(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
     missing = [full - got for full, got in zip(shape, tensor.shape, strict=True)]
     widths = [n for extra in reversed(missing) for n in (0, extra)]
     return torch.nn.functional.pad(tensor.cpu(), widths, value=torch.nan)
+
+
+def _broadcasts(null: Tensor, values: Tensor) -> bool:
+    sizes = zip(reversed(null.shape), reversed(values.shape), strict=False)
+    return null.ndim <= values.ndim and all(own in (1, full) for own, full in sizes)
 
 
 def _flat(tensor: Tensor) -> np.ndarray:

@@ -93,7 +93,7 @@ def find(name: str) -> Path:
         RunError: there is none.
     """
     if name.endswith(".py"):
-        if not Path(name).is_file():
+        if not os.path.isfile(name):
             raise RunError(f"no recipe file {name}; see `probekit ls` for those that come along")
         return Path(name).resolve()
     recipes = discover()
@@ -151,14 +151,18 @@ def run(recipe: Recipe, config: Any, preset: str, out: Path, jobs: int = 1) -> d
     if jobs < 1:
         raise RunError(f"jobs must be at least 1, given {jobs}")
     folder = RunDir(out / recipe.NAME / preset)
+    # Beside the folder; it goes with the process that holds it.
+    lock = FileLock(folder.path.with_name(f".{preset}.lock"), timeout=0)
     try:
-        # Beside the folder; it goes with the process that holds it.
-        with FileLock(folder.path.with_name(f".{preset}.lock"), timeout=0):
-            return _run_in(folder, recipe, config, preset, jobs)
+        held = lock.acquire()
     except Timeout:
         raise RunError(
             f"another run writes to {folder.path}; wait for its end or choose another --out"
         ) from None
+    except OSError as error:
+        raise RunError(f"cannot write {lock.lock_file}: {error}; choose another --out") from None
+    with held:
+        return _run_in(folder, recipe, config, preset, jobs)
 
 
 def _run_in(

@@ -112,7 +112,9 @@ class Report:
     def figures(self, figures: Mapping[str, tuple[Figure, str]], folder: Path) -> "Report":
         """Add figures with captions; each is left in ``folder`` as a PNG too, and closed."""
         for name, (figure, caption) in figures.items():
-            figure.savefig(folder / f"{name}.png", dpi=150, bbox_inches="tight")
+            data = io.BytesIO()
+            figure.savefig(data, format="png", dpi=150, bbox_inches="tight")
+            write_atomic(folder / f"{name}.png", data.getvalue())
             self.figure(figure, caption)
             plt.close(figure)
         return self
@@ -165,11 +167,11 @@ class Report:
         self._parts.append(part)
         return self
 
-    def save(self, path: str | Path) -> None:
-        """Write the page, whole or not at all."""
+    def to_html(self) -> str:
+        """The page."""
         title = html.escape(self.title)
         script = f"<script>{self._script}</script>" if self._script else ""
-        page = f"""<!doctype html>
+        return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -184,4 +186,7 @@ class Report:
 </body>
 </html>
 """
-        write_atomic(Path(path), page.encode())
+
+    def save(self, path: str | Path) -> None:
+        """Write the page, whole or not at all."""
+        write_atomic(Path(path), self.to_html().encode())

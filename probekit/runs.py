@@ -6,9 +6,11 @@ dropped when read. Resume with
     checkpoint = run.load_checkpoint()          # None at the first start
     run.truncate(step)                          # rows written after the checkpoint are repeated
 
-One process writes a folder at a time; two writers are not kept apart.
+One process writes a folder at a time; two writers are not kept apart (runs of recipes are: see
+`probekit.recipes.run`).
 """
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -21,12 +23,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from probekit.errors import RunError
+from probekit.checks import is_finite
+from probekit.errors import ProbekitError, RunError
+from probekit.files import parse_json, read_json, read_tensors, read_text
 from probekit.paths import checkout
 
 _PACKAGES = ("probekit", "torch", "transformer-lens", "transformers")
@@ -38,7 +41,12 @@ class RunDir:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"no folder can be made at {self.path}: {error}; choose another --out"
+            ) from None
 
     def __repr__(self) -> str:
         return f"RunDir({str(self.path)!r})"
@@ -58,6 +66,9 @@ class RunDir:
         new = {"config": json_safe(config), "seed": seed}
         if (self.path / "config.json").exists():
             old = self.read_json("config.json")
+            if not (isinstance(old, dict) and isinstance(old.get("config"), dict)):
+                raise self._damaged("config.json", "it holds no run's config")
+            old.setdefault("seed", None)
             self._refuse_other(
                 {**old["config"], "seed": old["seed"]}, {**new["config"], "seed": seed}
             )
@@ -93,36 +104,50 @@ class RunDir:
         Raises:
             RunError: it is missing or not JSON.
         """
-        path = self.path / name
-        try:
-            return json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise self._unreadable(path, error) from None
+        return read_json(self.path / name, self._fix, RunError)
 
-    def _unreadable(self, path: Path, error: Exception) -> RunError:
-        return RunError(f"cannot read {path}: {error}; delete {self.path} and run again")
+    @property
+    def _fix(self) -> str:
+        return f"delete {self.path} and run again"
+
+    def _damaged(self, name: str, why: object) -> RunError:
+        return RunError(f"cannot read {self.path / name}: {why}; {self._fix}")
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add a row to `metrics.jsonl`; it needs a `step`, by which a resume drops rows."""
         if "step" not in row:
             raise RunError(f"a metrics row needs a 'step'; given: {', '.join(row) or 'none'}")
-        with open(self.path / "metrics.jsonl", "a") as file:
-            file.write(json.dumps(json_safe(row), allow_nan=False) + "\n")
+        path, line = self.path / "metrics.jsonl", json.dumps(json_safe(row), allow_nan=False) + "\n"
+        size = path.stat().st_size if path.exists() else 0
+        try:
+            with open(path, "a") as file:
+                file.write(line)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.truncate(path, size)
+            raise _unwritten(path, error) from error
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the rows of `metrics.jsonl`, without a last one that was cut off.
 
         Raises:
-            RunError: a row before the last is not JSON.
+            RunError: a row before the last is no row.
         """
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return []
-        *lines, _torn = path.read_text().split("\n")  # "" after a last line that is whole
+        text = read_text(path, self._fix, RunError)
+        *lines, _torn = text.split("\n")  # "" after a last line that is whole
+        return [self._row(number, line) for number, line in enumerate(lines, 1)]
+
+    def _row(self, number: int, line: str) -> dict[str, Any]:
         try:
-            return [json.loads(line) for line in lines]
-        except ValueError as error:
-            raise self._unreadable(path, error) from None
+            row = parse_json(line)
+        except (ValueError, RecursionError) as error:
+            raise self._damaged("metrics.jsonl", f"row {number}: {error}") from None
+        if not (isinstance(row, dict) and is_finite(row.get("step"))):
+            raise self._damaged("metrics.jsonl", f"row {number} has no step")
+        return row
 
     def truncate(self, step: int) -> None:
         """Drop the rows after `step` and a torn last one; done before a resumed run appends."""
@@ -153,28 +178,59 @@ class RunDir:
         path = self.path / "checkpoint.safetensors"
         if not path.exists():
             return None
+        fix = "delete it to start this run over"
+        tensors, metadata = read_tensors(path, fix, RunError)
         try:
-            with safetensors.safe_open(path, framework="pt") as file:
-                metadata = file.metadata()
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return int(metadata["step"]), tensors, json.loads(metadata["meta"])
-        except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise RunError(
-                f"{path} is damaged: {error}; delete it to start this run over"
-            ) from None
+            step, meta = int(metadata["step"]), parse_json(metadata["meta"])
+        except (KeyError, ValueError, RecursionError) as error:
+            raise RunError(f"{path} is no checkpoint: {error!r}; {fix}") from None
+        if step < 0 or not isinstance(meta, dict):
+            raise RunError(f"{path} is no checkpoint: step {step}, meta {meta!r}; {fix}")
+        return step, tensors, meta
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Replace `path` by `data`; a crash leaves the old file or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Replace `path` by `data`; a crash leaves the old file or the new one, never a part.
+
+    Raises:
+        ProbekitError: it cannot be written, as on a full disk.
+    """
+    write_together({path: data})
+
+
+def write_together(files: Mapping[Path, bytes]) -> None:
+    """Replace several files, or none where one of them cannot be written.
+
+    A crash may leave new ones beside old ones. It then leaves out the last one, so that this is
+    seen: it goes first and comes last.
+
+    Raises:
+        ProbekitError: one cannot be written, as on a full disk.
+    """
+    temporaries = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in files}
+    path = last = list(files)[-1]
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        for path, data in files.items():
+            with open(temporaries[path], "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        if len(files) > 1:
+            last.unlink(missing_ok=True)
+        for path, temporary in temporaries.items():
+            os.replace(temporary, path)
+    except OSError as error:
+        raise _unwritten(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        for temporary in temporaries.values():
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+
+def _unwritten(path: Path, error: OSError) -> ProbekitError:
+    return ProbekitError(
+        f"cannot write {path}: {error}; what was there is kept: make room, or choose another place"
+    )
 
 
 def json_safe(obj: Any) -> Any:

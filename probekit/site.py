@@ -47,6 +47,8 @@ UNLAYERED = ("embed", "ln_final", "logits")
 ATTENTION_PARTS = ("q", "k", "v", "z", "scores", "pattern", "attn_out", "resid_mid")
 
 _LAYER = re.compile(r"-?\d+|(-?\d+)?:(-?\d+)?(:(-?\d+)?)?|\*")
+_FORM = "the form is [stack.]layer.[self.|cross.]part[:head]"
+_LONGEST = 1000  # Python does not read numbers of some thousand digits
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,13 @@ class Site:
             raise SiteError(f"layer must be a whole number or a slice, not {self.layer!r}")
         if not (self.head is None or _is_index(self.head)):
             raise SiteError(f"head must be a whole number, not {self.head!r}")
+        if isinstance(self.layer, slice) and not _is_slice(self.layer):
+            raise SiteError(
+                f"a slice of layers has whole numbers and no step 0, not {self.layer!r}"
+            )
+        for name, word in (("part", self.part), ("stack", self.stack or "")):
+            if not isinstance(word, str):
+                raise SiteError(f"{name} must be a word, not {word!r}")
         if self.part not in PART_AXES:
             raise SiteError(unknown("part", self.part, PARTS))
         if self.attn not in (None, "self", "cross"):
@@ -101,6 +110,11 @@ def _is_index(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _is_slice(layers: slice) -> bool:
+    bounds = (layers.start, layers.stop, layers.step)
+    return all(bound is None or _is_index(bound) for bound in bounds) and layers.step != 0
+
+
 def parse_site(address: "str | Site") -> Site:
     """Read an address such as ``"decoder.2.cross.z:3"``; a :class:`Site` passes through.
 
@@ -111,6 +125,8 @@ def parse_site(address: "str | Site") -> Site:
         return address
     if not isinstance(address, str):
         raise SiteError(f"a site is a string or a pk.Site, not {type(address).__name__}")
+    if len(address) > _LONGEST:
+        raise SiteError(f"a site of {len(address)} characters, {address[:40]!r}...: {_FORM}")
     *words, last = address.split(".")
     part, colon, head_text = last.partition(":")
     if colon and not re.fullmatch(r"\d+", head_text):
@@ -123,7 +139,7 @@ def parse_site(address: "str | Site") -> Site:
         if kind in fields:
             raise SiteError(
                 f"site {address!r}: two words for the {kind}, {fields[kind]!r} and {word!r}; "
-                "the form is [stack.]layer.[self.|cross.]part[:head]"
+                f"{_FORM}"
             )
         fields[kind] = word
     try:

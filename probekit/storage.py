@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import ProbekitError, unknown
+from .files import check_plain, is_file_name, read_tensors
 from .hooked.selection import Selection
 from .interventions.swap_weights import donor_weights
 from .items import Item, is_default
@@ -76,6 +77,10 @@ def from_dict(
         raise ProbekitError(
             f"an item is read from the mapping that pk.to_dict returned, not from {stored!r}"
         )
+    try:
+        check_plain(stored)
+    except ValueError as error:
+        raise ProbekitError(f"no item is stored as this: {error}") from None
     reader = Reader(None if folder is None else Path(folder), functions or {})
     reader.require_functions([stored])
     return reader.load(stored)
@@ -241,16 +246,14 @@ class Reader:
 
     def _from_file(self, place: str, kind: str, name: str, stored: Mapping[str, Any]) -> Any:
         path = self._inside(place, name)
-        if kind == "modulator":
-            if name not in self.modules:
-                self.modules[name] = load_modulator(path).train(bool(stored["training"]))
-            return self.modules[name]
         try:
-            tensors = safetensors.torch.load_file(path)
-        except (OSError, safetensors.SafetensorError, KeyError, ValueError) as error:
-            raise ProbekitError(
-                f"{place}: cannot read {path}: {error}; save the items again"
-            ) from None
+            if kind == "modulator":
+                if name not in self.modules:
+                    self.modules[name] = load_modulator(path).train(bool(stored["training"]))
+                return self.modules[name]
+            tensors, _ = read_tensors(path, "save the items again")
+        except ProbekitError as error:
+            raise ProbekitError(f"{place}: {error}") from None
         if kind == "tensors":
             return tensors
         if list(tensors) != ["value"]:
@@ -262,7 +265,7 @@ class Reader:
             raise ProbekitError(
                 f"{place} lies in {name!r}; give from_dict the folder that to_dict was given"
             )
-        if name in ("", ".", "..") or any(mark in name for mark in "/\\:\0"):
+        if not is_file_name(name):
             raise ProbekitError(
                 f"{place}: {name!r} is not a file name; what is stored lies in the folder itself"
             )

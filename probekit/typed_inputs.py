@@ -26,7 +26,13 @@ def one_or_several(inputs: Sequence[str]) -> list[str]:
 def _ids(text: str) -> list[int] | None:
     """The numbers in `3 7 10` or `3,7,10`; None where it is anything else."""
     words = text.replace(",", " ").split()
-    return [int(word) for word in words] if words and all(map(str.isdecimal, words)) else None
+    return [_id(word) for word in words] if words and all(map(str.isdecimal, words)) else None
+
+
+def _id(word: str) -> int:
+    if len(word) > 18:  # no tensor holds it
+        raise ProbekitError(f"no model has a token or class {word[:18]}...; give smaller ids")
+    return int(word)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +57,7 @@ class TypedInputs:
         try:
             with Image.open(text) as file:
                 image = file.convert("RGB")
-        except OSError as error:
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise ProbekitError(f"no image can be read from {text!r}: {error}") from error
         return self.part("AutoImageProcessor")(image, return_tensors="pt")["pixel_values"][0]
 
@@ -79,7 +85,7 @@ class TypedInputs:
             ProbekitError: it is none of these.
         """
         if text.isdecimal():
-            return int(text)
+            return _id(text)
         if self.kind == "tokens":
             ids = self.tokens(text, special=False)
             if len(ids) != 1:

@@ -44,6 +44,7 @@ import probekit as pk
 import probekit.recipes
 from probekit.claims import Claim
 from probekit.errors import RunError
+from probekit.files import read_text
 from probekit.modulators import LerpModulator, permuted_rows, zero_rows
 from probekit.plotting import series_style
 from probekit.runs import RunDir
@@ -110,10 +111,8 @@ class Config:
         """The prompts of the file, or the recipe's own and ``glosses``."""
         if not self.prompts:
             return [*PROMPTS, *(pk.lexicon.PREFIX + gloss for gloss in glosses)]
-        try:
-            lines = Path(self.prompts).read_text().splitlines()
-        except OSError as error:
-            raise RunError(f"--prompts {self.prompts} cannot be read: {error}") from error
+        fix = "give --prompts a UTF-8 text, a prompt a line"
+        lines = read_text(self.prompts, fix, RunError).splitlines()
         texts = [line.strip() for line in lines if line.strip()]
         if not texts:
             raise RunError(f"--prompts {self.prompts} holds no prompt; write one a line")

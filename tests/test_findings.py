@@ -168,12 +168,20 @@ def test_bad_folders(tmp_path) -> None:
         read_findings([tmp_path / "nowhere"])
     file = tmp_path / "a" / "quick" / "summary.json"
     file.parent.mkdir(parents=True)
-    for damaged in ("", "[]", '{"recipe": "a"}'):
+    for damaged, why in (
+        ("", "cannot read FILE: Expecting value: line 1 column 1 (char 0)"),
+        ("[]", "FILE is not what a run writes: it holds no table"),
+        ('{"recipe": "a"}', "FILE is not what a run writes: preset is None"),
+    ):
         file.write_text(damaged)
-        with pytest.raises(
-            RunError, match=r"summary.json is not what a run writes; run the recipe"
-        ):
+        with pytest.raises(RunError) as error:
             read_findings([tmp_path])
+        assert str(error.value).replace(str(file), "FILE") == f"{why}; run the recipe again"
+    written(tmp_path / "other", "a", "paper", row(interval=[1]))
+    with pytest.raises(
+        RunError, match=r"run writes: claim 1: interval is \[1\]; run the recipe again"
+    ):
+        read_findings([tmp_path / "other"])
 
 
 @pytest.mark.real

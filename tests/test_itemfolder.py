@@ -263,7 +263,7 @@ def test_files_that_are_missing_or_damaged(tmp_path):
 def test_a_modulator_that_is_missing_or_damaged(tmp_path):
     pk.save_items([pk.Lerp(lerp())], tmp_path)
     (tmp_path / "Lerp.module" / "card.toml").write_text("nonsense")
-    start = "F/items.toml, item 1: cannot read F/Lerp.module/"
+    start = "F/items.toml, item 1: Lerp.module: cannot read F/Lerp.module/"
     assert failure(tmp_path).startswith(f"{start}card.toml: ")
     (tmp_path / "Lerp.module" / "card.toml").unlink()
     assert failure(tmp_path).startswith(f"{start}card.toml: ")

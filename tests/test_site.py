@@ -8,7 +8,8 @@ from probekit.errors import SiteError
 from probekit.site import ATTENTION_PARTS, PART_AXES, PARTS, UNLAYERED, Site, parse_site
 
 bounds = st.none() | st.integers(-5, 40)
-layers = st.none() | st.integers(-5, 40) | st.builds(slice, bounds, bounds, bounds)
+steps = st.none() | st.integers(-5, -1) | st.integers(1, 40)
+layers = st.none() | st.integers(-5, 40) | st.builds(slice, bounds, bounds, steps)
 
 
 @st.composite

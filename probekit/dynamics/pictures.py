@@ -1,6 +1,7 @@
 """Figures of relaxed models; every function returns a Figure, and one writes an animation."""
 
 import math
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from ..runs import write_atomic
 
 Table = Mapping[str, Mapping[str, Sequence[float]]]
 
@@ -149,5 +152,8 @@ def animate_eigenvalues(
         axis.set_title(f"{knob} × {shown[index]['value']:g}: 1 + {step_size:g} μ", fontsize=9)
         return []
 
-    FuncAnimation(figure, draw, frames=len(shown)).save(path, writer=PillowWriter(fps=2))
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = Path(folder, "drawn.gif")
+        FuncAnimation(figure, draw, frames=len(shown)).save(drawn, writer=PillowWriter(fps=2))
+        write_atomic(path, drawn.read_bytes())
     plt.close(figure)

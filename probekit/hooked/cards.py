@@ -6,17 +6,19 @@ A card has ``title``, ``source`` (``native``, ``equilibrium`` or ``huggingface``
 safetensors file, its path being relative to the card's own folder.
 """
 
-import inspect
-import tomllib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 import pandas as pd
 from transformer_lens.config import TransformerBridgeConfig, TransformerLensConfig
 
 from ..errors import CardError, unknown
+from ..files import read_toml
 from ..paths import data_dir
 from .equilibrium_model import EQUILIBRIUM_FIELDS
 from .native import NATIVE_FIELDS
@@ -30,12 +32,19 @@ _TOWERS = ("vision",)
 _POSITIVE = ("n_layers", "n_heads", "d_model", "d_head", "d_mlp", "n_ctx", "d_vocab")
 
 
-def config_fields() -> frozenset[str]:
-    """The fields that ``[config]`` may set: TransformerLens's, and those of our own models."""
-    names = set(inspect.signature(TransformerBridgeConfig.__init__).parameters)
-    names |= set(inspect.signature(TransformerLensConfig.__init__).parameters)
-    names -= {"self", "kwargs", "dtype", "device", "seed"}
-    return frozenset(names | set(NATIVE_FIELDS) | set(EQUILIBRIUM_FIELDS))
+#: How an error names the types of fields.
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+@cache
+def config_fields() -> Mapping[str, tuple[type, ...]]:
+    """The fields that ``[config]`` may set, with their types: TransformerLens's and our own."""
+    hints = get_type_hints(TransformerLensConfig) | get_type_hints(TransformerBridgeConfig.__init__)
+    types = {name: get_args(hint) or (hint,) for name, hint in hints.items()}
+    for name in ("return", "kwargs", "dtype", "device", "seed"):
+        types.pop(name, None)
+    own = NATIVE_FIELDS | EQUILIBRIUM_FIELDS
+    return types | {name: (type(default),) for name, default in own.items()}
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,7 @@ class Card:
 
 
 def check_config(name: str, config: Mapping[str, Any]) -> None:
-    """Refuse unknown keys and sizes that are no positive whole number."""
+    """Refuse unknown keys, values of another type, and sizes that are no positive whole number."""
     for key, value in config.items():
         if key in _TOWERS and isinstance(value, Mapping):
             check_config(f"{name}, {key}", value)
@@ -85,6 +94,19 @@ def check_config(name: str, config: Mapping[str, Any]) -> None:
             raise CardError(f"card {name!r}: {unknown('config key', key, sorted(config_fields()))}")
         elif key in _POSITIVE and not (type(value) is int and value > 0):
             raise CardError(f"card {name!r}: {key} must be a positive whole number, not {value!r}")
+        elif not _fits(value, config_fields()[key]):
+            kinds = [kind for kind in config_fields()[key] if kind is not NoneType]
+            wanted = " or ".join(_KINDS.get(kind, f"a {kind.__name__}") for kind in kinds)
+            raise CardError(f"card {name!r}: {key} must be {wanted}, not {value!r}")
+
+
+def _fits(value: Any, kinds: tuple[type, ...]) -> bool:
+    """Whether a value is of one of these types; a bool is no number, infinity neither."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int in kinds or float in kinds
+    return type(value) in kinds
 
 
 def read_card(name_or_path: str | Path) -> Card:
@@ -95,25 +117,26 @@ def read_card(name_or_path: str | Path) -> Card:
     """
     path = Path(name_or_path)
     if path.suffix != ".toml":
-        path = data_dir("models") / f"{name_or_path}.toml"
-        if not path.is_file():
+        if str(name_or_path) not in card_names():
             raise CardError(unknown("model", str(name_or_path), card_names()))
-    try:
-        with path.open("rb") as file:
-            content = tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CardError(f"card {path} cannot be read: {error}") from error
+        path = data_dir("models") / f"{name_or_path}.toml"
+    content = read_toml(path, "write it as models/grokking.toml is written", CardError)
     for key in content:
         if key not in _TOP:
             raise CardError(f"card {path.stem!r}: {unknown('key', key, _TOP)}")
     for key in ("title", "source"):
         if not isinstance(content.get(key), str):
             raise CardError(f'card {path.stem!r}: {key} is missing; add {key} = "..."')
+    for key in ("id", "architecture", "checkpoint"):
+        if not isinstance(content.get(key, ""), str):
+            raise CardError(
+                f'card {path.stem!r}: {key} must be text, {key} = "...", not {content[key]!r}'
+            )
     if not isinstance(content.get("config", {}), dict):
         raise CardError(
             f"card {path.stem!r}: config must be a table, [config], not {content['config']!r}"
         )
-    if isinstance(content.get("checkpoint"), str):
+    if "checkpoint" in content:
         content["checkpoint"] = str(path.parent / content["checkpoint"])
     return Card(name=path.stem, **content)
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 from transformer_lens.factories.architecture_adapter_factory import ArchitectureAdapterFactory
@@ -19,7 +20,8 @@ from transformer_lens.model_bridge.generalized_components.base import Generalize
 from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 
 from .. import seam
-from ..errors import CardError, closest
+from ..checks import check_memory
+from ..errors import CardError, ProbekitError, closest
 from .adapters import register_adapters
 from .cards import Card, read_card
 from .equilibrium import fresh_equilibrium
@@ -30,6 +32,21 @@ from .own import load_equilibrium, load_native
 
 Twin = TypeVar("Twin", bound=HookedModel | EquilibriumModel)
 _PATIENCE = 0.5  # seconds to find out that there is no network
+#: What transformers and TransformerLens raise, deep inside, over folders unlike those they know.
+_REFUSALS = (
+    ProbekitError,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    ImportError,
+    RuntimeError,
+    SafetensorError,
+    StrictDataclassError,
+)
 
 
 @overload
@@ -157,7 +174,7 @@ def _from_pretrained(
 ) -> nn.Module:
     where = checkpoint or card.checkpoint
     if where is not None:
-        if not (Path(where) / "config.json").is_file():
+        if not os.path.isfile(Path(where) / "config.json"):
             raise CardError(f"checkpoint {where}: no folder with a config.json")
         return _read(card, where, offline=True)
     # Offline first: without a network the hub client retries for minutes before it gives up.
@@ -178,21 +195,24 @@ def _from_pretrained(
 
 def _read(card: Card, where: str | Path, *, offline: bool) -> nn.Module:
     seam.register()
-    cls = getattr(transformers, card.architecture or "", None)
-    if cls is None:
+    cls: Any = getattr(transformers, card.architecture or "", None)
+    if not (isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel)):
         raise CardError(
-            f"card {card.name!r}: transformers has no {card.architecture!r}"
+            f"card {card.name!r}: transformers has no model {card.architecture!r}"
             f"{closest(card.architecture or '', dir(transformers))}"
         )
     try:
         with _quiet():
+            if offline:
+                _check_memory(cls.config_class.from_pretrained(where, local_files_only=True))
             model, report = cls.from_pretrained(
                 where,
                 local_files_only=offline,
                 attn_implementation=seam.NAME,
                 output_loading_info=True,
+                use_safetensors=True,  # a pickle runs what is in it
             )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except _REFUSALS as error:
         raise CardError(f"checkpoint {where} cannot be loaded ({error})") from error
     # What a checkpoint lacks is drawn at random; a pooler alone is often left out, and unused.
     missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
@@ -202,10 +222,22 @@ def _read(card: Card, where: str | Path, *, offline: bool) -> nn.Module:
     return model
 
 
+def _check_memory(config: Any) -> None:
+    """Refuse a config of an enormous model; what transformers itself asks for comes in pieces."""
+    for one in (config, *(getattr(config, name) for name in type(config).sub_configs)):
+        width, layers = getattr(one, "hidden_size", 0), getattr(one, "num_hidden_layers", 0)
+        inner = getattr(one, "intermediate_size", 0) or 0
+        rows = (getattr(one, "vocab_size", 0) or 0) * width
+        check_memory("what its config.json says", layers * width * (4 * width + 2 * inner) + rows)
+
+
 def _cached(card: Card) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
-    return isinstance(try_to_load_from_cache(card.id or "", "config.json"), str)
+    try:
+        return isinstance(try_to_load_from_cache(card.id or "", "config.json"), str)
+    except ValueError as error:
+        raise CardError(f"card {card.name!r}: id {card.id!r} names no model: {error}") from None
 
 
 def hub_answers() -> bool:

@@ -79,7 +79,7 @@ def load_weights(
     """Copy ``tensors`` (names as in :func:`weights`) into ``model``, in place.
 
     Raises:
-        CardError: names or shapes differ; the message lists every difference.
+        CardError: names, shapes or kinds of numbers differ; the message lists every difference.
     """
     copy_into(weights(model), tensors)
 
@@ -88,7 +88,7 @@ def copy_into(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
     """Copy ``tensors`` into those of the same name in ``own``.
 
     Raises:
-        CardError: names or shapes differ; the message lists every difference.
+        CardError: names, shapes or kinds of numbers differ; the message lists every difference.
     """
     wrong = [f"missing {name}" for name in own if name not in tensors]
     wrong += [f"unexpected {name}" for name in tensors if name not in own]
@@ -96,6 +96,11 @@ def copy_into(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
         f"{name} has shape {tuple(tensors[name].shape)}, the model {tuple(tensor.shape)}"
         for name, tensor in own.items()
         if name in tensors and tensors[name].shape != tensor.shape
+    ]
+    wrong += [
+        f"{name} is of {tensors[name].dtype}, the model's of {tensor.dtype}"
+        for name, tensor in own.items()
+        if name in tensors and tensors[name].is_floating_point() != tensor.is_floating_point()
     ]
     if wrong:
         raise CardError(f"the checkpoint does not fit the model: {'; '.join(wrong)}")

@@ -22,7 +22,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..checks import check_finite, check_share, check_sizes, check_whole, is_finite
+from ..checks import (
+    check_finite,
+    check_memory,
+    check_share,
+    check_sizes,
+    check_whole,
+    is_finite,
+)
 from ..errors import ProbekitError, unknown
 from ..geometry import (
     cayley_menger,
@@ -94,6 +101,8 @@ class SimplexField(nn.Module):
         check_whole("seed", seed)
         _check_bounds(alpha_min, alpha, alpha_max)
         _check_experts(experts)
+        deformed = sum((k + 1) * (d_vertex + k) for k in experts)
+        check_memory("the modulator", deformed * d_model + n_layers * len(experts))
         _check_choice("null_at", null_at, ("tail", "random"))
         _check_choice("template", template, tuple(_TEMPLATES))
         _check_choice("gate", gate, ("simplex", "constant"))

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..checks import check_share, check_sizes, check_whole, is_whole
+from ..checks import check_memory, check_share, check_sizes, check_whole, is_whole
 from ..errors import ProbekitError, unknown
 
 #: Rows that :meth:`LerpModulator.health` takes its cosines from, at most.
@@ -67,6 +67,7 @@ class LerpModulator(nn.Module):
         super().__init__()
         check_sizes(d_model=d_model, n_layers=n_layers, vocab=vocab, d_geometry=d_geometry)
         check_whole("seed", seed)
+        check_memory("the modulator", (vocab + d_model) * d_geometry + n_layers)
         #: The arguments that rebuild it.
         self.config: dict[str, Any] = {
             "d_model": d_model,

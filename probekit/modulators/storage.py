@@ -5,18 +5,17 @@ Nothing in it is executed: the class is one of a fixed list, and the weights are
 """
 
 import inspect
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import tomli_w
 from torch import Tensor
 
 from ..errors import ProbekitError, unknown
-from ..runs import write_atomic
+from ..files import read_tensors, read_toml
+from ..runs import write_together
 from .field import SimplexField
 from .lerp import LerpModulator
 
@@ -28,15 +27,16 @@ _CLASSES: dict[str, type[LerpModulator] | type[SimplexField]] = {
 }
 _CARD, _WEIGHTS = "card.toml", "weights.safetensors"
 _KEYS = ("modulator", "config", "frozen")
+_FIX = "save the modulator again"
 #: Tensors that older folders lack, and that are at their defaults there.
 _LATER = ("scales",)
 
 
 def save_modulator(module: Modulator, folder: str | Path) -> None:
-    """Write a modulator to a folder, each file whole or not at all.
+    """Write a modulator to a folder, whole or not at all.
 
-    The card of an earlier save goes first and the new one comes last, so that a crash in between
-    leaves a folder that does not load rather than one that mixes the two.
+    A crash while an earlier save is replaced may leave a folder that has no card and does not
+    load, rather than one that mixes the two.
 
     Raises:
         ProbekitError: the module is no modulator of probekit.
@@ -50,9 +50,9 @@ def save_modulator(module: Modulator, folder: str | Path) -> None:
     listed = {"frozen": frozen} if frozen else {}
     card = tomli_w.dumps({"modulator": name, **listed, "config": module.config})
     tensors = {key: t.detach().cpu().contiguous() for key, t in module.state_dict().items()}
-    (folder / _CARD).unlink(missing_ok=True)
-    write_atomic(folder / _WEIGHTS, safetensors.torch.save(tensors))
-    write_atomic(folder / _CARD, card.encode())
+    write_together(
+        {folder / _WEIGHTS: safetensors.torch.save(tensors), folder / _CARD: card.encode()}
+    )
 
 
 def load_modulator(folder: str | Path) -> Modulator:
@@ -64,7 +64,7 @@ def load_modulator(folder: str | Path) -> Modulator:
     """
     folder = Path(folder)
     name, config, frozen = _read_card(folder / _CARD)
-    tensors = _read_weights(folder / _WEIGHTS)
+    tensors, _ = read_tensors(folder / _WEIGHTS, _FIX)
     _check_config(folder / _CARD, name, config)
     try:
         module = _CLASSES[name](**config)
@@ -84,10 +84,7 @@ def load_modulator(folder: str | Path) -> Modulator:
 
 
 def _read_card(path: Path) -> tuple[str, Mapping[str, Any], list[str]]:
-    try:
-        card = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ProbekitError(f"cannot read {path}: {error}; save the modulator again") from None
+    card = read_toml(path, _FIX)
     for key in card:
         if key not in _KEYS:
             raise ProbekitError(f"{path}: {unknown('key', key, _KEYS)}")
@@ -99,13 +96,6 @@ def _read_card(path: Path) -> tuple[str, Mapping[str, Any], list[str]]:
     if name not in _CLASSES:
         raise ProbekitError(f"{path}: {unknown('modulator', name, _CLASSES)}")
     return name, config, frozen
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    try:
-        return safetensors.torch.load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise ProbekitError(f"cannot read {path}: {error}; save the modulator again") from None
 
 
 def _check_config(path: Path, name: str, config: Mapping[str, Any]) -> None:

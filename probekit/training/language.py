@@ -7,7 +7,6 @@ million characters of English and code), so that the task needs no download.
 import pydoc_data.topics
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +15,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ..errors import ProbekitError, unknown
+from ..files import read_text
 
 LEVELS = ("characters", "bpe")
 
@@ -100,7 +100,7 @@ def _encoded(
     file: str | None, level: str, vocab: int
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Token ids of the first nine tenths and of the rest, and the vocabulary."""
-    text = default_corpus() if file is None else _read(file)
+    text = default_corpus() if file is None else read_text(file, "give a UTF-8 text")
     cut = int(0.9 * len(text))
     parts = text[:cut], text[cut:]
     if level == "characters":
@@ -115,10 +115,3 @@ def _encoded(
     words = tuple(tokenizer.id_to_token(index) or "" for index in range(tokenizer.get_vocab_size()))
     first, rest = (np.array(tokenizer.encode(part).ids, dtype=np.int64) for part in parts)
     return first, rest, words
-
-
-def _read(file: str) -> str:
-    try:
-        return Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProbekitError(f"the text {file} cannot be read: {error}") from error

@@ -7,23 +7,20 @@ split into thirds, Conv1D's are transposed, Qwen3.5's queries are separated from
 A folder's tensors are copied out of the file one by one; nothing stays mapped in between.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_sizes
+from ..checks import check_sizes, is_whole
 from ..errors import ProbekitError
+from .folder import HEADS, LAYERS, stored_config, stored_tensors
 from .names import LAYER_TYPES, Place, check_complete, place
 
-_HEADS = ("num_attention_heads", "num_heads", "n_head", "n_heads")
-_LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
 _CENTRED_NORMS = ("qwen3_5", "qwen3_next", "gemma")  # RMSNorms that scale by 1 + weight
 _CONV1D = ("gpt2", "openai-gpt", "GPT2LMHeadModel")  # weights stored [in, out]
 
@@ -104,7 +101,7 @@ def read_weights(source: Any, *, heads: int | None = None, seed: int = 0) -> Wei
         check_sizes(heads=heads)
     if isinstance(source, str | Path):
         folder = Path(source)
-        return _assembled(folder.name, _stored(folder), _folder_config(folder), heads)
+        return _assembled(folder.name, stored_tensors(folder), stored_config(folder), heads)
     if isinstance(source, nn.Module):
         return _of_module(source, heads)
     if not hasattr(source, "to_dict"):
@@ -139,53 +136,6 @@ def _of_module(module: nn.Module, heads: int | None) -> WeightSource:
     return _assembled(type(inner or module).__name__, tensors, facts, heads)
 
 
-def _stored(folder: Path) -> dict[str, tuple[int, Callable[[slice], Tensor]]]:
-    """Names, dimensions and readers of all tensors; the files' headers are all that is read."""
-    from safetensors import safe_open
-
-    index = sorted(folder.glob("*.safetensors.index.json"))
-    if index:
-        shards = sorted(set(json.loads(index[0].read_text())["weight_map"].values()))
-        files = [folder / shard for shard in shards]
-    else:
-        files = sorted(folder.glob("*.safetensors"))
-    missing = [file.name for file in files if not file.is_file()]
-    if missing or not files:
-        what = f"lacks {', '.join(missing)}" if missing else "has no safetensors files"
-        raise ProbekitError(f"{folder} {what}; give a folder that save_pretrained wrote")
-    tensors: dict[str, tuple[int, Callable[[slice], Tensor]]] = {}
-    for file in files:
-        with safe_open(file, "pt") as opened:
-            for name in opened.keys():  # noqa: SIM118 (no mapping)
-                header = opened.get_slice(name)
-                if "F" in header.get_dtype():  # not the position ids that some files hold
-                    ndim = len(header.get_shape())
-                    tensors[name] = (ndim, partial(_load, file, name))
-    return tensors
-
-
-def _load(file: Path, name: str, rows: slice) -> Tensor:
-    from safetensors import safe_open
-
-    # A copy, and the file closed at once: pages that stay mapped count as resident memory.
-    with safe_open(file, "pt") as opened:
-        return opened.get_slice(name)[rows].clone()
-
-
-def _folder_config(folder: Path) -> dict[str, Any]:
-    if (folder / "config.json").is_file():
-        return json.loads((folder / "config.json").read_text())
-    if not (folder / "open_clip_config.json").is_file():
-        return {}
-    towers = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]
-    vision, text = towers["vision_cfg"], towers["text_cfg"]
-    heads = vision["width"] // vision.get("head_width", 64)
-    return {
-        "vision_config": {"num_heads": heads, "num_layers": vision["layers"]},
-        "text_config": {"num_heads": text["heads"], "num_layers": text["layers"]},
-    }
-
-
 def _assembled(
     name: str,
     tensors: Mapping[str, tuple[int, Callable[[slice], Tensor]]],
@@ -196,7 +146,7 @@ def _assembled(
     names = _stack_names([p for p in placed.values() if p.type != "other"])
     stacks = list(dict.fromkeys(names.values()))
     facts = {stack: _stack_config(config, stack) for stack in stacks}
-    known = {stack: heads or _first(facts[stack], _HEADS) for stack in stacks}
+    known = {stack: heads or _first(facts[stack], HEADS) for stack in stacks}
     entries = []
     for each, (ndim, load) in tensors.items():
         where = placed[each]
@@ -232,7 +182,7 @@ def _stack_names(places: list[Place]) -> dict[str, str]:
 
 def _stack_config(config: Mapping[str, Any], stack: str) -> Mapping[str, Any]:
     own = config.get(f"{stack}_config")
-    if own is None and _first(config, _HEADS) is None:
+    if own is None and _first(config, HEADS) is None:
         own = config.get("text_config")
     return config if own is None else own
 
@@ -243,7 +193,7 @@ def _first(config: Mapping[str, Any], keys: tuple[str, ...]) -> int | None:
 
 def _depth(config: Mapping[str, Any], stack: str) -> int | None:
     decoder = config.get("num_decoder_layers") if stack == "decoder" else None
-    return decoder or _first(config, _LAYERS)
+    return decoder or _first(config, LAYERS)
 
 
 def _split(entry: Entry, config: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[Entry]:
@@ -256,6 +206,8 @@ def _split(entry: Entry, config: Mapping[str, Any], facts: Mapping[str, Any]) ->
         for at, part in enumerate(parts):
             yield replace(entry, type=part, pick=_Rows(at, len(parts), _transposed(entry, family)))
     elif entry.type == "q" and _gated_queries(facts):
+        if not is_whole(facts.get("head_dim")):
+            raise ProbekitError("the config gives no head_dim, by which queries and gates are told")
         for at, part in enumerate(("q", "q_gate")):
             yield replace(entry, type=part, pick=_HalfHeads(at, facts["head_dim"]))
     elif entry.is_matrix and entry.type in LAYER_TYPES and _transposed(entry, family):
@@ -295,4 +247,8 @@ class _HalfHeads:
     d_head: int
 
     def __call__(self, stored: Tensor) -> Tensor:
+        if len(stored) % (2 * self.d_head):
+            raise ProbekitError(
+                f"{len(stored)} rows of queries and gates do not split into heads of {self.d_head}"
+            )
         return stored.unflatten(0, (-1, 2, self.d_head))[:, self.at].flatten(0, 1).contiguous()

@@ -63,7 +63,7 @@ IDS = families.token_ids()
         (
             "grokking",
             {"checkpoint": "nowhere.safetensors"},
-            "checkpoint nowhere.safetensors cannot be read: ",
+            "cannot read nowhere.safetensors: ",
         ),
         ("minilm", {"checkpoint": "nowhere"}, "checkpoint nowhere: no folder with a config.json"),
     ],
@@ -233,6 +233,7 @@ def test_a_damaged_folder_names_the_folder(tmp_path, bert_folder):
 def test_an_unknown_architecture_is_answered_with_the_closest(tmp_path, bert_folder):
     card = bert_card(tmp_path, BERT_CARD.replace("BertModel", "BertModl"))
     with pytest.raises(
-        pk.CardError, match=r"^card 'tiny': transformers has no 'BertModl'; closest: .*'BertModel'"
+        pk.CardError,
+        match=r"^card 'tiny': transformers has no model 'BertModl'; closest: .*'BertModel'",
     ):
         pk.load(card, checkpoint=bert_folder[0])

@@ -1,6 +1,7 @@
 """A modulator comes back from its folder bit for bit, or with a clear error."""
 
 import math
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ import pytest
 import safetensors.torch
 import torch
 
-from probekit import runs
 from probekit.errors import ProbekitError
 from probekit.modulators import LerpModulator, SimplexField, load_modulator, save_modulator
 from probekit.modulators import LerpModulator as Original
@@ -97,12 +97,14 @@ def test_what_is_written(tmp_path):
 def test_a_crash_between_the_files_leaves_no_mixture(tmp_path, monkeypatch):
     save_modulator(field(), tmp_path)
 
-    def crash(path: Path, data: bytes) -> None:
-        if path.name == "card.toml":
-            raise KeyboardInterrupt
-        runs.write_atomic(path, data)
+    replace = os.replace
 
-    monkeypatch.setattr("probekit.modulators.storage.write_atomic", crash)
+    def crash(source: Path, target: Path) -> None:
+        if target.name == "card.toml":
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr("probekit.runs.os.replace", crash)
     with pytest.raises(KeyboardInterrupt):
         save_modulator(field(alpha_max=0.1), tmp_path)
     with pytest.raises(ProbekitError, match=r"cannot read .*card\.toml"):

@@ -53,5 +53,5 @@ def test_prompts_come_from_a_file(tmp_path) -> None:
     file.write_text("\n")
     with pytest.raises(RunError, match=r"holds no prompt; write one a line$"):
         config.texts([])
-    with pytest.raises(RunError, match=r"^--prompts nowhere cannot be read: "):
+    with pytest.raises(RunError, match=r"^cannot read nowhere: .*; give --prompts a UTF-8 text"):
         RECIPE.Config(prompts="nowhere").texts([])

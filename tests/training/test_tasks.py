@@ -140,7 +140,7 @@ def test_no_validation_window_reaches_into_the_training_text(tmp_path, level):
         (lambda: ModularTask(fraction=1.0), "fraction must leave"),
         (lambda: InterleavedTask(1, 8), "at least 2"),
         (lambda: unchecked(LanguageTask, level="word"), "unknown level"),
-        (lambda: LanguageTask("no such file"), "cannot be read"),
+        (lambda: LanguageTask("no such file"), "cannot read no such file: "),
         (lambda: LanguageTask(level="characters", length=10**6), "smaller length"),
     ],
 )

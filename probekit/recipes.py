@@ -197,8 +197,9 @@ def _run_units(recipe: Recipe, config: Any, run_dir: Path, jobs: int) -> None:
     fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     # Unit by unit as workers get free: a backend may have a width of its own (dask's is that of the
     # cluster), and units that were queued in a batch would wait for each other.
-    watch = {"initializer": _end_with, "initargs": (os.getpid(),)}
-    Parallel(n_jobs=jobs, batch_size=1, pre_dispatch=jobs, **watch)(
+    dispatch: dict[str, Any] = {"batch_size": 1, "pre_dispatch": jobs}
+    watch: dict[str, Any] = {"initializer": _end_with, "initargs": (os.getpid(),)}
+    Parallel(n_jobs=jobs, **dispatch, **watch)(
         delayed(_work)(path, fields, index, run_dir.absolute(), index % jobs)
         for index in range(len(recipe.units(config)))
     )

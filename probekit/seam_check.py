@@ -2,8 +2,8 @@
 
 It rests on things that these may change: that Hugging Face's models call a registered attention
 function and its mask function, that TransformerLens's AttentionBridge hands the computation to
-them, and has hook points for scores and pattern. Looked at once a process, when the seam is first
-registered, on a BERT of one layer and four numbers a token.
+them, has hook points for scores and pattern, and gives a handle for each hook. Looked at once a
+process, when the seam is first registered, on a BERT of one layer and four numbers a token.
 """
 
 import importlib.metadata
@@ -54,19 +54,21 @@ def _what_is_wrong() -> str:
     config = BertConfig(num_hidden_layers=1, num_attention_heads=1, initializer_range=1.0, **sizes)
     model = BertForMaskedLM(config).eval()
     bridge = build_bridge_from_module(model, "BertForMaskedLM", hf_config=model.config)
-    attentions = list(filter(seam.delegating, bridge.modules()))
-    if not attentions:
+    attention: Any = next(filter(seam.delegating, bridge.modules()), None)
+    if attention is None:
         return "TransformerLens no longer hands BERT's attention to Hugging Face's module"
+    if attention.hook_pattern.add_hook(lambda pattern, hook: None) is None:  # as before 4.3
+        return "TransformerLens's add_hook returns no handle by which to remove the hook"
     seam.tap(bridge)
     for _, own in seam.configs(bridge):
         own._attn_implementation = seam.NAME
     ids = torch.arange(3)[None]
     for name in ("hook_attn_scores", "hook_pattern"):
-        point = getattr(attentions[0], name)
+        point = getattr(attention, name)
         same, edited = (_edited(bridge, point, ids, factor) for factor in (0, 1))
         if same is None:
             return f"TransformerLens's {name} does not fire"
-        if torch.equal(same, edited):
+        if edited is None or torch.equal(same, edited):
             return f"an edit at TransformerLens's {name} does not reach the output"
     mask = torch.tensor([[1, 1, 0]])
     padded = [bridge(i, attention_mask=mask)[:, :2] for i in (ids, torch.tensor([[0, 1, 3]]))]
@@ -106,8 +108,8 @@ def _tested() -> str:
         match = re.match(r"([\w-]+)(>=|==)([\w.]+)", line)
         if match and match[1] in PACKAGES:
             found.setdefault(match[1], {})[match[2]] = match[3]
-    ranges = [
-        f"{name} {' to '.join(own[sign] for sign in ('>=', '==') if sign in own)}"
-        for name, own in found.items()
-    ]
+    ranges = []
+    for name, own in found.items():
+        ends = (own[sign].removesuffix(".0") for sign in (">=", "==") if sign in own)
+        ranges.append(f"{name} {' to '.join(dict.fromkeys(ends))}")
     return f"Tested: {', '.join(ranges)}; `pip install 'probekit[tested]'` gets the newest of these"

@@ -34,10 +34,9 @@ PARTS |= {"cls": "cpu"}
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[type, Path]:
     """A BERT and a T5, each in several files with an index, with a card beside it."""
     found: dict[type, Path] = {}
-    for cls, config in ((BertForMaskedLM, families.tiny_bert()), (T5, families.tiny_t5())):
-        torch.manual_seed(1)
-        found[cls] = folder = tmp_path_factory.mktemp("sharded")
-        cls(config).save_pretrained(folder, max_shard_size="20KB")
+    for model in (BertForMaskedLM(families.tiny_bert()), T5(families.tiny_t5())):
+        found[cls := type(model)] = folder = tmp_path_factory.mktemp("sharded")
+        model.save_pretrained(folder, max_shard_size="20KB")
         index = json.loads((folder / "model.safetensors.index.json").read_text())
         assert len(set(index["weight_map"].values())) >= 3
         (folder / "tiny.toml").write_text(CARD.format(cls.__name__))

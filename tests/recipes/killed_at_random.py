@@ -1,21 +1,25 @@
 """Kill a recipe at random moments, start it again each time, and compare what it leaves.
 
 Prints the counts as JSON. A program of its own, since it forks: what it starts has everything
-imported, so that moments of work are hit and not of imports. Workers are forked as well (joblib's
+imported, so that moments of work are hit and not of imports. Moments are CPU seconds, whatever else
+the machine does. Workers are forked as well (joblib's
 multiprocessing), where `--jobs` by itself starts new ones.
 """
 
 import json
+import math
 import os
 import random
 import signal
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import joblib
+import psutil
 from runfolders import contents
 
 from probekit import cli, recipes
@@ -44,39 +48,48 @@ def start(out: Path) -> int:
         os._exit(status)
 
 
-def ended(child: int, within: float) -> int | None:
-    """The exit status, negative for a signal; None if it has none after so many seconds."""
-    deadline = time.monotonic() + within
-    while True:
+def used(child: int) -> float:
+    """CPU seconds of a process and its children so far."""
+    seconds = 0.0
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(child)
+        for each in (process, *process.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                times = each.cpu_times()
+                seconds += times.user + times.system
+    return seconds
+
+
+def ended(child: int, before: float) -> bool:
+    """Whether the process ended, well, before it used so many CPU seconds with its children."""
+    while used(child) < before:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() > deadline:
-            return None
-        time.sleep(0.005)
+            assert status == 0
+            return True
+        time.sleep(0.01)
+    return False
 
 
 def killed_and_compared(out: Path) -> dict[str, Any]:
-    began = time.monotonic()
-    assert ended(start(out / "whole"), within=3000) == 0
-    seconds = time.monotonic() - began
-    whole, moments = contents(out / "whole"), random.Random(0)
-    status, counts = None, Counter(dict.fromkeys(HOW, 0))
-    runs = {"finished": 0, "same": 0, "starts": 0}
-    while sum(counts.values()) < KILLS or status:
+    _, status, usage = os.wait4(start(out / "whole"), 0)
+    assert status == 0
+    seconds, whole = usage.ru_utime + usage.ru_stime, contents(out / "whole")
+    moments, counts = random.Random(0), Counter(dict.fromkeys(HOW, 0))
+    runs, killed = {"finished": 0, "same": 0, "starts": 0}, True
+    while counts.total() < KILLS or killed:
         folder = out / f"killed{runs['finished']}"
         child = start(folder)
         runs["starts"] += 1
-        kill = sum(counts.values()) < KILLS
-        status = ended(child, within=moments.uniform(0, seconds) if kill else 3000)
-        if status is None:
-            alone = moments.random() < 0.5
+        moment = moments.uniform(0, seconds) if counts.total() < KILLS else math.inf
+        alone = moments.random() < 0.5
+        killed = not ended(child, before=moment)
+        if killed:
             (os.kill if alone else os.killpg)(child, signal.SIGKILL)
-            status = ended(child, within=60)
-            assert status == -signal.SIGKILL
-            counts[HOW[alone]] += 1
-        else:
-            assert status == 0
+            # It may have ended by itself in between.
+            killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])
+            counts[HOW[alone]] += killed
+        if not killed:
             runs["finished"] += 1
             runs["same"] += contents(folder) == whole
     return {"seconds": seconds, "files": len(whole), "kills": dict(counts), **runs}

@@ -29,7 +29,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_files(record_property) -
         "counts",
         f"SIGKILLs at 20 random moments, {said}; {found['starts']} starts, {found['finished']} "
         f"runs to their end, all {found['files']} files as of the undisturbed run of "
-        f"{found['seconds']:.0f} s",
+        f"{found['seconds']:.0f} CPU seconds",
     )
 
 

@@ -98,6 +98,7 @@ def killed_and_compared(out: Path) -> dict[str, Any]:
 def main() -> None:
     recipes.load(recipes.find("crystallization"))
     with tempfile.TemporaryDirectory() as made:
+        os.environ["JOBLIB_TEMP_FOLDER"] = made  # what killed processes leave goes with it
         print(json.dumps(killed_and_compared(Path(made))))
 
 

@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # one process, so that what its tests share is built once.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-slow lint bench docs
+.PHONY: demo test test-slow test-lowest lint bench docs
 .DEFAULT_GOAL := test
 
 demo: $(STAMP)
@@ -19,6 +19,18 @@ test: lint
 
 test-slow: $(STAMP)
 	$(PYTEST) -m slow
+
+# What rests on torch, transformers and TransformerLens, with the lowest versions that pyproject.toml
+# declares of these, in an environment of its own. Minutes, so not a part of `make test`.
+LOWEST := build/lowest
+test-lowest:
+	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	awk -F== 'NR == FNR { low[$$1]; print; next } !($$1 in low)' \
+		constraints-lowest.txt constraints.txt > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check -c $(LOWEST)/constraints.txt torch
+	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check -c $(LOWEST)/constraints.txt -e '.[dev]'
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/pytest -n 2 --dist loadfile \
+		tests/seam tests/attachment tests/hooked tests/interventions tests/probes
 
 lint: $(STAMP)
 	$(BIN)/ruff check

@@ -36,7 +36,7 @@ import threading
 import time
 import zlib
 from collections.abc import Hashable, Sequence
-from functools import cache
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
@@ -135,7 +135,8 @@ def run(recipe: Recipe, config: Any, preset: str, out: Path, jobs: int = 1) -> d
     Args:
         config: the resolved configuration, an instance of the recipe's `Config`.
         preset: names the folder, `<out>/<recipe>/<preset>`.
-        jobs: how many units run side by side; the results do not depend on it.
+        jobs: how many units run side by side at most, whatever joblib's backend; the results do
+            not depend on it.
 
     Returns:
         What it wrote to `summary.json`: recipe, preset, config, claims, environment.
@@ -175,6 +176,8 @@ def _run_in(
     folder.start(config)
     console.print_run(recipe.NAME, preset, config, folder.path)
     _run_units(recipe, config, folder.path, jobs)
+    for unfinished in folder.path.rglob(".*.tmp"):  # of processes that were killed while writing
+        unfinished.unlink()
     results = recipe.collect(config, folder.path)
     claims = [decide(claim, results) for claim in recipe.CLAIMS]
     summary = {
@@ -196,36 +199,55 @@ def _run_units(recipe: Recipe, config: Any, run_dir: Path, jobs: int) -> None:
     path = Path(cast(Any, recipe).__file__)
     # Plain fields and an index: a worker has not loaded the recipe's own classes yet.
     fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    Parallel(n_jobs=jobs)(
-        delayed(_work)(path, fields, index, run_dir, index % jobs, os.getpid())
+    # Unit by unit as workers get free: a backend may have a width of its own (dask's is that of the
+    # cluster), and units that were queued in a batch would wait for each other.
+    dispatch: dict[str, Any] = {"batch_size": 1, "pre_dispatch": jobs}
+    watch: dict[str, Any] = {"initializer": _end_with, "initargs": (os.getpid(),)}
+    Parallel(n_jobs=jobs, **dispatch, **watch)(
+        delayed(_work)(path, fields, index, run_dir.absolute(), index % jobs)
         for index in range(len(recipe.units(config)))
     )
 
 
-def _work(
-    path: Path, fields: dict[str, Any], index: int, run_dir: Path, position: int, runner: int
-) -> None:
+def _work(path: Path, fields: dict[str, Any], index: int, run_dir: Path, position: int) -> None:
     """Run the unit of that index, in the runner's own process or in a worker."""
     import torch
 
-    if os.getppid() == runner:
-        _end_with(runner)
-    recipe = cast(Recipe, sys.modules.get(_module_name(path)) or load(path))
-    config = recipe.Config(**fields)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # sums depend on the number of threads, which --jobs would decide
-    try:
-        recipe.run_unit(config, recipe.units(config)[index], run_dir, position)
-    finally:
-        torch.set_num_threads(threads)
+    with _one_at_a_time:
+        recipe = cast(Recipe, sys.modules.get(_module_name(path)) or load(path))
+        config = recipe.Config(**fields)
+        unit = recipe.units(config)[index]
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # sums depend on the number of threads, which --jobs would decide
+        try:
+            with _sole_writer(run_dir, unit):
+                recipe.run_unit(config, unit, run_dir, position)
+        finally:
+            torch.set_num_threads(threads)
 
 
-@cache  # one watcher a worker
+# Random state and attached hooks are the process's, and a worker may have several threads.
+_one_at_a_time = threading.RLock()
+
+
+def _sole_writer(run_dir: Path, unit: Hashable) -> AbstractContextManager[Any]:
+    """Wait until no other process is at this unit.
+
+    There may be one yet: a worker whose runner was killed a moment ago, or one on a cluster whose
+    scheduler lost it and gave the unit to another.
+    """
+    from filelock import FileLock
+
+    locks = run_dir.with_name(f".{run_dir.name}.units")
+    locks.mkdir(exist_ok=True)
+    return FileLock(locks / f"{zlib.crc32(repr(unit).encode()):08x}")
+
+
 def _end_with(runner: int) -> None:
-    """End this process when the runner is gone.
+    """End this process when the runner is gone: the first that a worker of joblib's own does.
 
     A runner that is killed outright leaves its workers behind; they would go on writing beside
-    those of the run that is started again.
+    those of the run that is started again. (dask sees to its workers itself.)
     """
 
     def watch() -> None:

@@ -228,16 +228,16 @@ def acquire(model: nn.Module) -> None:
     The model gets Hugging Face configs of its own meanwhile: a config may be shared with other
     models, which then could switch this one's attention, or have theirs switched.
     """
+    register()
     _users[model] = _users.get(model, 0) + 1
     if _users[model] == 1:
-        register()
-        _tap(model)
-        _before[model] = _configs(model)
+        tap(model)
+        _before[model] = configs(model)
         copies: dict[int, object] = {}  # one memo: configs that share parts go on sharing them
         for module, config in _before[model]:
             module.__dict__["config"] = copy.deepcopy(config, copies)
     # Each time: the user may have set another implementation in between.
-    for _, config in _configs(model):
+    for _, config in configs(model):
         if config._attn_implementation != NAME:
             config._attn_implementation = NAME
 
@@ -254,7 +254,8 @@ def release(model: nn.Module) -> None:
     del _users[model]
 
 
-def _tap(model: nn.Module) -> None:
+def tap(model: nn.Module) -> None:
+    """Tell Hugging Face's attention modules inside ``model`` their bridges' hook points."""
     _tapped[model] = WeakSet()
     for attn in filter(delegating, list(model.modules())):
         taps = _Taps(attn.hook_attn_scores, attn.hook_pattern)  # type: ignore[arg-type]
@@ -265,15 +266,21 @@ def _tap(model: nn.Module) -> None:
 
 
 def register() -> None:
-    """Make the seam known to transformers (idempotent).
+    """Make the seam known to transformers (idempotent), and see that it works, once a process.
 
     The mask function must be registered too: without it padding and causal masks are dropped.
+
+    Raises:
+        ProbekitError: it does not work with the versions that are installed.
     """
+    from .seam_check import check_seam  # which uses what is above
+
     AttentionInterface.register(NAME, attention)
     AttentionMaskInterface.register(NAME, sdpa_mask)
+    check_seam()
 
 
-def _configs(model: nn.Module) -> list[tuple[nn.Module, PretrainedConfig]]:
+def configs(model: nn.Module) -> list[tuple[nn.Module, PretrainedConfig]]:
     """Every module with a Hugging Face config, and that config; parents first."""
     inner = getattr(model, "original_model", None)
     roots = [root for root in (inner, model) if isinstance(root, nn.Module)]

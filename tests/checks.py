@@ -69,7 +69,7 @@ def snapshot(model: Any) -> dict[str, Any]:
         "training": [module.training for module in modules],
         "requires_grad": [parameter.requires_grad for parameter in model.parameters()],
         "gradients": [parameter.grad for parameter in model.parameters()],
-        "attention": [config._attn_implementation for _, config in seam._configs(model)],
+        "attention": [config._attn_implementation for _, config in seam.configs(model)],
         "taps": [id(module.__dict__.get(seam._TAPS)) for module in modules],
     }
 

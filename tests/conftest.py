@@ -72,3 +72,11 @@ def wordnet() -> Any:
     if pk.lexicon.find_wordnet() is None:
         pytest.skip("WordNet is not installed; `probekit data wordnet` gets it")
     return pk.lexicon.load_wordnet()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print what tests counted with `record_property("counts", ...)`, in whatever process."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "counts":
+                terminalreporter.write_line(f"{report.nodeid}: {value}")

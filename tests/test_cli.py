@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import ROOT, wait_until
 
 from probekit import cli, recipes
 from probekit.paths import data_dir
@@ -84,8 +85,6 @@ def present(config, results, run_dir):
 if __name__ == "__main__":
     probekit.recipes.main(__file__)
 '''
-
-ROOT = Path(cli.__file__).parents[1]
 
 
 @pytest.fixture
@@ -192,13 +191,6 @@ def test_a_killed_runner_takes_its_workers_along(coin):
     runner.kill()
     runner.wait()
     wait_until(lambda: not grows(beats), seconds=10)  # by themselves they beat for 50 seconds
-
-
-def wait_until(condition, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def grows(files: list[Path]) -> bool:

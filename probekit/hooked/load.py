@@ -150,7 +150,7 @@ def random_twin(model: Twin, seed: int) -> Twin:
     if isinstance(model, EquilibriumModel):
         return cast(Twin, fresh_equilibrium(model, seed))
     inner = model.original_model
-    first = next(inner.parameters())
+    first = min(inner.parameters(), key=lambda p: p.is_meta)  # one in memory, if there is any
     if model.cfg.architecture == "TransformerLensNative":
         twin = hooked(build_native(copy.deepcopy(model.cfg), seed))
     else:

@@ -12,6 +12,7 @@ from transformer_lens.model_bridge.generalized_components import NormalizationBr
 from .. import seam
 from ..errors import CardError
 from .equilibrium_model import EquilibriumModel
+from .offloaded import refuse_offloaded
 
 _WRAPPER = "_original_component."
 
@@ -61,8 +62,12 @@ def weights(model: TransformerBridge | EquilibriumModel) -> dict[str, Tensor]:
 
     The tensors are the live ones. Names carry no trace of the bridge, so that checkpoints
     outlive TransformerLens's wrapping.
+
+    Raises:
+        ProbekitError: some are offloaded.
     """
     named = model.original_model.state_dict(keep_vars=True)
+    refuse_offloaded(named.items())
     seen: dict[int, str] = {}
     clean: dict[str, Tensor] = {}
     for name, tensor in named.items():

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from ..errors import ProbekitError, SiteError, unknown
+from .offloaded import refuse_offloaded
 from .parameters import (
     BLOCK_PARTS,
     HEAD_PARTS,
@@ -63,7 +64,8 @@ class Selection:
 
         Raises:
             SiteError: no such layer, head, stack or attention.
-            ProbekitError: the model lacks one of the parts; the message says which it has.
+            ProbekitError: the model lacks one of the parts; the message says which it has. Or the
+                selected weights are offloaded.
         """
         found = list(self._in_blocks(model))
         if self.layers is None and self.attn is None:
@@ -79,6 +81,7 @@ class Selection:
                 f"{', '.join(part for part in PARTS if part in here)}"
                 + _where(self.layers, self.attn, missing)
             )
+        refuse_offloaded((each.address, each.parameter) for each in found)
         return _each_once(found)
 
     def _in_blocks(self, model: nn.Module) -> Iterator[WeightSlice]:

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from torch import nn
 
 from ..held import held
+from ..hooked.offloaded import refuse_offloaded
 from ..hooked.parameters import PARTS, WeightSlice, parameter_names
 from ..hooked.regions import regions
 from ..hooked.selection import Selection
@@ -62,6 +63,7 @@ class FreezeWeights(SelectsWeights):
     def prepare(self, model: nn.Module) -> AbstractContextManager[list[WeightChange]]:
         if self.parts == "all":
             whole = dict(model.named_parameters())
+            refuse_offloaded(whole.items())
             return _frozen(model, [WeightSlice(n, p, p.detach()) for n, p in whole.items()])
         return _frozen(model, self.selection.find(model))
 

@@ -25,7 +25,7 @@ def t5_bridge() -> tuple[TransformerBridge, nn.Module, dict[str, Tensor]]:
 
 
 def implementations(model: nn.Module) -> list[str | None]:
-    configs = {id(config): config for _, config in seam._configs(model)}
+    configs = {id(config): config for _, config in seam.configs(model)}
     return [config._attn_implementation for config in configs.values()]
 
 

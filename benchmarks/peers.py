@@ -12,7 +12,6 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_f
 from transformers import BertModel, GPT2Config, GPT2LMHeadModel
 
 from probekit.entropy import row_entropy
+from probekit.hooked.adapters import register_adapters
 
 #: A head's z is multiplied by this, the head being the first of the first layer.
 OMEGA = 0.5
@@ -167,11 +167,12 @@ class NNsight:
         self.save, self.width = nnsight.save, subject.d_head
         self.eager = nnsight.NNsight(subject.fresh("eager"))
         self.sdpa = nnsight.NNsight(subject.fresh("sdpa"))
-        self.attentions = [
-            inside(self.eager, subject.attention, layer) for layer in range(subject.layers)
-        ]
-        self.block = inside(self.sdpa, subject.block, subject.middle)
-        self.mixer = inside(self.sdpa, subject.mixer, 0)
+        layers = range(subject.layers)
+        self.attentions = [self.eager.get(subject.attention.format(each)) for each in layers]
+        self.block = self.sdpa.get(subject.block.format(subject.middle))
+        # It serves `.output` itself, and moves a module of that name.
+        mixer = subject.mixer.format(0).replace(".output.", ".E_output.")
+        self.mixer = self.sdpa.get(mixer)
 
     def vdi(self, ids: Tensor, mask: Tensor | None) -> Tensor:
         with self.eager.trace(ids, attention_mask=mask):
@@ -191,32 +192,51 @@ class NNsight:
 
 
 class Pyvene:
-    """pyvene: one IntervenableModel for each job."""
+    """pyvene: an IntervenableModel for each job.
+
+    It hands out the first of what a module answers, and the pattern is the second. Its
+    documentation reads patterns at GPT-2's ``attn_dropout``, which transformers 5 does not call.
+    """
 
     title = "pyvene"
 
     def __init__(self, subject: Subject) -> None:
         pyvene = importlib.import_module("pyvene")
-        self.width = subject.d_head
+        width = subject.d_head
 
-        def intervenable(place: str, layer: int, what: dict[str, Any]) -> Any:
-            model = subject.fresh("sdpa")
-            component = re.sub(r"\.(\d+)", r"[\1]", place.format(layer))
-            return pyvene.IntervenableModel({"component": component, **what}, model=model)
+        def scale(z: Tensor, _: Any) -> Tensor:
+            z[..., :width] *= OMEGA
+            return z
+
+        def intervenable(place: str, intervention: Any) -> Any:
+            component = re.sub(r"\.(\d+)", r"[\1]", place)
+            return pyvene.IntervenableModel(
+                {"component": component, "intervention": intervention}, model=subject.fresh("sdpa")
+            )
 
         self.collecting = intervenable(
-            f"{subject.block}.output",
-            subject.middle,
-            {"intervention": pyvene.CollectIntervention()},
+            f"{subject.block.format(subject.middle)}.output", pyvene.CollectIntervention()
         )
+        self.scaling = intervenable(f"{subject.mixer.format(0)}.input", scale)
+
+    def record(self, ids: Tensor, mask: Tensor | None) -> Tensor:
+        (_, collected), _ = self.collecting(inputs(ids, mask))
+        return torch.cat(collected)
+
+    def scaled(self, ids: Tensor, mask: Tensor | None) -> Tensor:
+        return output_of(self.scaling(inputs(ids, mask))[1])
+
+
+def inputs(ids: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
+    """As Hugging Face names them."""
+    return {"input_ids": ids} if mask is None else {"input_ids": ids, "attention_mask": mask}
 
 
 LIBRARIES = (ByHand, LensCache, LensHooks, NNsight, Pyvene)
 
 
 def available(subject: Subject, note: Callable[[str], None]) -> list[Any]:
-    """The libraries that are installed and can be imported, each on ``subject``; ``note`` is told
-    why others are not."""
+    """The libraries that are installed, each on ``subject``; ``note`` is told which are not."""
     found = []
     for library in LIBRARIES:
         try:
@@ -226,16 +246,9 @@ def available(subject: Subject, note: Callable[[str], None]) -> list[Any]:
     return found
 
 
-def inside(model: Any, name: str, layer: int) -> Any:
-    """The part of a wrapped model that Hugging Face calls ``name``."""
-    parts = name.format(layer).split(".")
-    return reduce(
-        lambda at, part: at[int(part)] if part.isdigit() else getattr(at, part), parts, model
-    )
-
-
 def lens_bridge(subject: Subject, implementation: str) -> Any:
     """TransformerLens's own bridge of a fresh copy."""
+    register_adapters()  # that for BertModel, which TransformerLens lacks
     model = subject.fresh(implementation)
     kind = type(subject.base).__name__
     return build_bridge_from_module(model, kind, hf_config=model.config).eval()

@@ -14,6 +14,7 @@ from harness import RESULTS, shown, verdict
 from probekit.findings import markdown_table
 from probekit.runs import write_atomic
 
+UNSHOWN = ("commit", "platform")
 README = Path(__file__).parent / "README.md"
 INTRO = """\
 Written by `python benchmarks/tables.py` from `benchmarks/results/`, which `make bench` replaces;
@@ -30,6 +31,8 @@ def read(folder: Path = RESULTS) -> list[Mapping[str, Any]]:
 
 def markdown(results: Sequence[Mapping[str, Any]]) -> str:
     """The text of README.md."""
+    if not results:
+        return f"# Benchmarks\n\n{INTRO}\n\nNothing has run yet.\n"
     parts = ["# Benchmarks", INTRO, "## Limits", markdown_table(limits(results))]
     for found in results:
         parts += [f"## {found['benchmark']}", found["asks"]]
@@ -70,8 +73,6 @@ def run(found: Mapping[str, Any]) -> dict[str, str]:
         ),
     }
 
-
-UNSHOWN = ("commit", "platform")
 
 if __name__ == "__main__":
     write_atomic(README, markdown(read()).encode())

@@ -31,13 +31,13 @@ def test_readme_is_up_to_date(harness) -> None:
     assert (FOLDER / "README.md").read_text() == text, "run `python benchmarks/tables.py`"
 
 
-def test_every_benchmark_is_run_and_has_results() -> None:
+def test_every_benchmark_is_run_and_no_results_are_of_another() -> None:
     makefile = (FOLDER.parent / "Makefile").read_text()
     names = re.search(r"^BENCHMARKS := (.*)$", makefile, re.M)
     assert names is not None
     scripts = {file.stem for file in FOLDER.glob("*.py")} - set(SHARED)
     assert set(names[1].split()) == scripts
-    assert {file.stem for file in (FOLDER / "results").glob("*.json")} == scripts
+    assert {file.stem for file in (FOLDER / "results").glob("*.json")} <= scripts
 
 
 def test_ratios_are_taken_within_rounds(harness) -> None:

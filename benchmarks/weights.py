@@ -20,11 +20,10 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Literal
 
 import harness
 import torch
-import tyro
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -125,8 +124,9 @@ class Config(harness.Settings):
     threads: int = 1
     gib: float = 0.5
     width: int = 1024
-    part: Annotated[str | None, tyro.conf.Suppress] = None
-    folder: Annotated[Path | None, tyro.conf.Suppress] = None
+    part: Literal["battery", "bare"] | None = None
+    """What a process that this one starts has to do, with the folder that is there."""
+    folder: Path | None = None
 
 
 def measure(config: Config, folder: Path, report: harness.Report) -> None:

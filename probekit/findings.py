@@ -107,7 +107,7 @@ class Ledger:
         found = Counter(each.verdict for each in self.findings)
         return {verdict: found[verdict] for verdict in VERDICTS if found[verdict]}
 
-    def tomarkdown_table(self) -> str:
+    def to_markdown(self) -> str:
         """The text of FINDINGS.md."""
         parts = ["# Findings", _INTRO, markdown_table([{"verdict": k, "claims": v} for k, v in
                  self.counts.items()])]  # fmt: skip
@@ -176,7 +176,7 @@ def read_findings(folders: Iterable[Path]) -> Ledger:
 
 def write_findings(ledger: Ledger, folder: Path) -> None:
     """Write FINDINGS.md and findings.html, each whole or not at all."""
-    write_atomic(folder / "FINDINGS.md", ledger.tomarkdown_table().encode())
+    write_atomic(folder / "FINDINGS.md", ledger.to_markdown().encode())
     ledger.to_report().save(folder / "findings.html")
 
 

@@ -25,6 +25,11 @@ from probekit.hooked.adapters import register_adapters
 
 #: A head's z is multiplied by this, the head being the first of the first layer.
 OMEGA = 0.5
+NO_PATTERN = (
+    "pyvene cannot be measured: it hands out the first of what a module answers, and the pattern "
+    "is the second; its documentation reads GPT-2's at attn_dropout, which transformers 5 does not "
+    "call"
+)
 
 
 @dataclass(frozen=True)
@@ -194,8 +199,7 @@ class NNsight:
 class Pyvene:
     """pyvene: an IntervenableModel for each job.
 
-    It hands out the first of what a module answers, and the pattern is the second. Its
-    documentation reads patterns at GPT-2's ``attn_dropout``, which transformers 5 does not call.
+    It has no VDI: see NO_PATTERN.
     """
 
     title = "pyvene"
@@ -241,6 +245,8 @@ def available(subject: Subject, note: Callable[[str], None]) -> list[Any]:
     for library in LIBRARIES:
         try:
             found.append(library(subject))
+            if library is Pyvene:
+                note(f"{subject.title}, VDI of every layer: {NO_PATTERN}")
         except ModuleNotFoundError as error:
             note(f"{library.title} cannot be measured: {error}")
     return found

@@ -42,7 +42,7 @@ def _quick(cls: type[GeneralizedComponent]) -> type[GeneralizedComponent]:
         methods["_hf_autograd_forward_with_hooks"] = _norm
     if issubclass(cls, BlockBridge):
         methods["_filter_kwargs_for_forward"] = _filter_kwargs
-    return type(cls.__name__, (cls,), methods)
+    return type(cls.__name__, (cls,), methods)  # type: ignore[return-value]
 
 
 def _call(self: GeneralizedComponent, *args: Any, **kwargs: Any) -> Any:

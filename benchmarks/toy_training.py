@@ -1,7 +1,7 @@
 """How fast seeds of the grokking toy train: one by one, through bridges, and stacked.
 
-    python benchmarks/toy_training.py               # about four minutes on two idle cores
-    python benchmarks/toy_training.py --rounds 3    # a glance
+    python benchmarks/toy_training.py                          # about four minutes
+    python benchmarks/toy_training.py --rounds 3 --no-save     # a glance
 
 Every arm trains the same seeds as published (batches of 512 drawn a seed each, AdamW with weight
 decay 1, gradients clipped at norm 1) and is timed over its optimizer steps, drawing included:
@@ -15,31 +15,23 @@ decay 1, gradients clipped at norm 1) and is timed over its optimizer steps, dra
 (d)  one ``Stack`` of all seeds, and (d') the same giving attention patterns with gradients;
 (e)  two processes of one thread, each a ``Stack`` of its share.
 
-All but (e) are one process with the same threads. Every round runs each arm once, in random
-order; a ratio is the median over rounds of the ratio within the round, and "fastest" the ratio of
-the fastest runs. The limit: (d) makes at least 2.5 times the steps of (b).
+All but (e) are one process with the same threads. The limit: (d) makes at least 2.5 times the steps
+of (b).
 """
 
 import contextlib
 import multiprocessing
-import os
-import random
-import sys
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import median
+from functools import partial
 from typing import Any
 
+import harness
 import numpy as np
 import torch
-import tyro
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm.auto import trange
 from transformer_lens.config import TransformerBridgeConfig
 from transformer_lens.model_bridge import TransformerBridge
 
@@ -54,15 +46,10 @@ from probekit.training import (
     readout_logits,
 )
 
-KEEP_FREED_MEMORY = {
-    "MALLOC_MMAP_THRESHOLD_": str(2**32),
-    "MALLOC_TRIM_THRESHOLD_": str(2**33),
-}
 BATCH, LR, DECAY, CLIP = 512, 1e-3, 1.0, 1.0
 LIMIT = 2.5
 
 Train = Callable[[int], None]  # that many steps of every seed
-Times = dict[str, list[float]]
 
 PLAIN, LENS, BRIDGE = "(a) plain PyTorch", "(b) native bridge", "(b') pk.load bridge"
 READOUT, STACK, LIVE = "(c) readout_logits", "(d) Stack", "(d') Stack with patterns"
@@ -70,18 +57,13 @@ PROCESSES = "(e) two processes, Stacks"
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(harness.Settings):
     """Sizes of the comparison."""
 
     rounds: int = 15
-    """Times that each arm is run."""
     steps: int = 10
     """Optimizer steps of each seed in a round."""
     seeds: int = 5
-    threads: int = 2
-    """Threads of torch."""
-    keep_memory: bool = False
-    """Keep freed memory in the process (glibc's MALLOC_* settings), for every arm alike."""
 
 
 class Batches:
@@ -271,59 +253,15 @@ def build_arms(seeds: int) -> dict[str, Train]:
     }
 
 
-def timed(arms: dict[str, Train], rounds: int, steps: int) -> Times:
-    """Seconds of each arm in each round, after one round of warming up."""
-    times: Times = {name: [] for name in arms}
-    order = list(arms)
-    for round_ in trange(rounds + 1, leave=False):
-        random.shuffle(order)
-        for name in order:
-            start = time.perf_counter()
-            arms[name](steps)
-            if round_:
-                times[name].append(time.perf_counter() - start)
-    return times
-
-
-def ratio(times: Times, arm: str, reference: str) -> float:
-    """How many times the steps of ``reference`` the arm makes: the median over rounds."""
-    return median(b / a for a, b in zip(times[arm], times[reference], strict=True))
-
-
-def show(console: Console, times: Times, config: Config) -> None:
-    """A row per arm, and whether the limit holds."""
-    title = (
-        f"{config.seeds} seeds, {config.threads} threads, {config.rounds} rounds of "
-        f"{config.steps} steps a seed"
-    )
-    table = Table(title=title, title_justify="left")
-    table.add_column("arm", no_wrap=True)
-    for heading in ("steps/s", "fastest", "/ (a)", "/ (b)", "fastest / (b)"):
-        table.add_column(heading, justify="right")
-    total = config.seeds * config.steps
-    for name, runs in times.items():
-        cells = [f"{total / median(runs):.0f}", f"{total / min(runs):.0f}"]
-        cells += [f"{ratio(times, name, reference):.2f}" for reference in (PLAIN, LENS)]
-        cells += [f"{min(times[LENS]) / min(runs):.2f}"]
-        table.add_row(name, *cells, style="bold" if name == STACK else None)
-    console.print(table)
-    measured = ratio(times, STACK, LENS)
-    verdict = "[green]holds[/]" if measured >= LIMIT else "[red]missed[/]"
-    console.print(f"{STACK} / {LENS}: {measured:.2f} (at least {LIMIT}, {verdict})")
-    load = os.getloadavg()[0]
-    console.print(f"load average {load:.1f}: above {config.threads}, others ran")
-
-
 def main(config: Config) -> None:
-    """Time every arm and print the table."""
-    torch.set_num_threads(config.threads)
     warnings.simplefilter("ignore")
-    times = timed(build_arms(config.seeds), config.rounds, config.steps)
-    show(Console(width=120), times, config)
+    arms = {name: partial(arm, config.steps) for name, arm in build_arms(config.seeds).items()}
+    with harness.Report(__file__, __doc__, config) as report:
+        steps = dict.fromkeys(arms, config.seeds * config.steps)
+        times = harness.timed(arms, config.rounds, items=steps)
+        report.table(f"a step of one of {config.seeds} seeds", times, (PLAIN, LENS, STACK))
+        report.limit(f"{STACK} / {LENS}", times.ratio(STACK, LENS), 1 / LIMIT)
 
 
 if __name__ == "__main__":
-    chosen = tyro.cli(Config, description=__doc__)
-    if chosen.keep_memory and not KEEP_FREED_MEMORY.items() <= os.environ.items():
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEEP_FREED_MEMORY})
-    main(chosen)
+    main(harness.settings(Config(), __doc__))

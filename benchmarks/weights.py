@@ -1,30 +1,33 @@
 """The weight battery on a folder of shards: memory, and time against the bare ``svdvals`` calls.
 
-    python benchmarks/weights.py                       # 2 GiB of float32 in 8 shards
-    python benchmarks/weights.py --gib 0.05 --width 256
+    python benchmarks/weights.py                       # about two minutes
+    python benchmarks/weights.py --gib 0.05 --width 256 --no-save
 
 The folder is a Llama-like model of random matrices (q, k, v, o [width, width], gate, up, down
-[3 width, width]), written to a temporary directory. Two processes read it, each with one thread
-unless ``--threads`` says more: one runs the battery; the other reads the same files and does
-nothing but the ``svdvals`` of each matrix, and apart from that those of the published query-key
-products, which the battery has to make too. Printed are the peak of resident memory (with what the
-imports alone take) and the battery's processor time over that of the bare calls, which what else
-the machine does changes less than time on the clock.
+[3 width, width]), written to a temporary directory. Two processes of one thread read it in turns:
+one runs the battery; the other reads the same files and does nothing but the ``svdvals`` of each
+matrix and, counted apart, of the published query-key products, which the battery has to make too.
+Times are of the processor, which what else the machine does changes less than time on the clock;
+the memory is the peak of the battery's process.
 """
 
-import argparse
 import json
+import random
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+import harness
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+BATTERY, MATRICES, PRODUCTS = "weight_battery", "svdvals of matrices", "and of products"
 SHARDS = 8
 NAMES = {
     "self_attn.q_proj": 1,
@@ -97,41 +100,66 @@ def bare(folder: Path) -> dict[str, float]:
     return {"seconds": seconds, "products": product_seconds}
 
 
-def in_process(what: str, folder: Path, threads: int) -> dict[str, float]:
-    """``what`` in a fresh process, so that its peak of memory is its own."""
-    command = [sys.executable, __file__, "--part", what, str(folder), "--threads", str(threads)]
+def in_process(part: str, folder: Path, threads: int) -> dict[str, float]:
+    """``part`` in a fresh process, so that its peak of memory is its own."""
+    command = [
+        sys.executable,
+        __file__,
+        "--part",
+        part,
+        "--folder",
+        str(folder),
+        "--threads",
+        f"{threads}",
+    ]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(answer.stdout.splitlines()[-1])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="memory and time of the weight battery")
-    parser.add_argument("--gib", type=float, default=2.0)
-    parser.add_argument("--width", type=int, default=1024)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--part", nargs=2, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    if given.part:
-        part, folder = given.part
-        print(json.dumps({"battery": battery, "bare": bare}[part](Path(folder))))
+@dataclass(frozen=True)
+class Config(harness.Settings):
+    """Sizes of the comparison."""
+
+    rounds: int = 3
+    threads: int = 1
+    gib: float = 0.5
+    width: int = 1024
+    part: Literal["battery", "bare"] | None = None
+    """What a process that this one starts has to do, with the folder that is there."""
+    folder: Path | None = None
+
+
+def measure(config: Config, folder: Path, report: harness.Report) -> None:
+    layers = write_folder(folder, config.gib, config.width)
+    size = sum(file.stat().st_size for file in folder.iterdir()) / 2**20
+    question = f"{size:.0f} MiB in {SHARDS} shards: {layers} layers of width {config.width}"
+    times = harness.Times({name: [] for name in (BATTERY, MATRICES, PRODUCTS)})
+    peaks = []
+    for _ in range(config.rounds):
+        found = {
+            part: in_process(part, folder, config.threads)
+            for part in random.sample(["battery", "bare"], 2)
+        }
+        times[BATTERY].append(found["battery"]["seconds"])
+        times[MATRICES].append(found["bare"]["seconds"])
+        times[PRODUCTS].append(found["bare"]["seconds"] + found["bare"]["products"])
+        peaks.append(found["battery"])
+    report.table(question, times, (MATRICES, PRODUCTS), unit="s", scale=1.0)
+    largest = max(peaks, key=lambda each: each["mib"])
+    report.value("peak of resident memory", BATTERY, largest["mib"], "MiB")
+    report.value("peak of resident memory", "its imports alone", largest["imports_mib"], "MiB")
+
+
+def main(config: Config) -> None:
+    if config.part and config.folder:
+        print(json.dumps({"battery": battery, "bare": bare}[config.part](config.folder)))
         return
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        layers = write_folder(folder, given.gib, given.width)
-        size = sum(file.stat().st_size for file in folder.iterdir()) / 2**20
-        print(f"{size:.0f} MiB: {layers} layers of width {given.width}")
-        alone = in_process("bare", folder, given.threads)
-        whole = in_process("battery", folder, given.threads)
-    print(f"  resident memory      {whole['mib']:8.0f} MiB, {whole['imports_mib']:.0f} of imports")
-    taken = whole["seconds"]
-    print(f"  battery              {taken:8.1f} s")
-    for name, base in {
-        "svdvals, matrices": alone["seconds"],
-        "and of products": alone["seconds"] + alone["products"],
-    }.items():
-        print(f"  {name:18s}   {base:8.1f} s   {taken / base:.2f}")
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        harness.Report(__file__, __doc__, config) as report,
+    ):
+        measure(config, Path(temporary), report)
 
 
 if __name__ == "__main__":
-    main()
+    main(harness.settings(Config(), __doc__))

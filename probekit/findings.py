@@ -109,12 +109,12 @@ class Ledger:
 
     def to_markdown(self) -> str:
         """The text of FINDINGS.md."""
-        parts = ["# Findings", _INTRO, _markdown([{"verdict": k, "claims": v} for k, v in
+        parts = ["# Findings", _INTRO, markdown_table([{"verdict": k, "claims": v} for k, v in
                  self.counts.items()])]  # fmt: skip
         for prefix, title in self.write_ups.items():
             own = [each for each in self.findings if each.id.startswith(prefix)]
-            parts += [f"## {prefix}: {title}", _markdown([each.row for each in own])]
-        parts += ["## Runs", _markdown(self.runs)]
+            parts += [f"## {prefix}: {title}", markdown_table([each.row for each in own])]
+        parts += ["## Runs", markdown_table(self.runs)]
         return "\n\n".join(parts) + "\n"
 
     @property
@@ -270,7 +270,8 @@ def _natural(text: str) -> list[tuple[int, int, str]]:
     ]
 
 
-def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows with the same keys as a table of Markdown."""
     lines = [list(rows[0]), ["---"] * len(rows[0])]
     lines += [[str(value).replace("|", "\\|") for value in row.values()] for row in rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -17,8 +17,9 @@ class Flags:
 
     def __init__(self, model: nn.Module) -> None:
         # Both roots: a wrapped model is no submodule of its bridge, nor are all of its modules.
-        modules = {module: None for root in forward_roots(model) for module in root.modules()}
-        parameters = {p: None for root in forward_roots(model) for p in root.parameters()}
+        modules = all_modules(*forward_roots(model))
+        own = [p for module in modules for p in module._parameters.values() if p is not None]
+        parameters = dict.fromkeys(own)
         self.modes = [(module, module.training) for module in modules]
         self.grads = [(parameter, parameter.requires_grad) for parameter in parameters]
         self._kept = Ledger.of(model, "flags")
@@ -33,9 +34,11 @@ class Flags:
             later[0].modes, later[0].grads = self.modes, self.grads
             return
         for module, training in self.modes:
-            module.training = training
+            if module.training != training:
+                module.training = training
         for parameter, requires_grad in self.grads:
-            parameter.requires_grad_(requires_grad)
+            if parameter.requires_grad != requires_grad:
+                parameter.requires_grad_(requires_grad)
 
 
 _stopped: Any = WeakIdKeyDictionary()  # nn.Parameter -> (how many hold it, its flag before)
@@ -55,6 +58,23 @@ def let_gradient(parameter: nn.Parameter) -> None:
         _stopped[parameter] = holders - 1, before
     else:
         parameter.requires_grad_(before)
+
+
+def all_modules(*roots: nn.Module) -> list[nn.Module]:
+    """Every module in ``roots``, once, parents first.
+
+    ``root.modules()`` runs a generator for each level that a module lies deep, and a bridge is
+    deep: for each attachment that would cost as much as a layer's forward.
+    """
+    seen: dict[nn.Module, None] = {}
+    waiting = list(reversed(roots))
+    while waiting:
+        module = waiting.pop()
+        if module not in seen:
+            seen[module] = None
+            children = [child for child in module._modules.values() if child is not None]
+            waiting.extend(reversed(children))
+    return list(seen)
 
 
 def forward_roots(model: nn.Module) -> list[nn.Module]:

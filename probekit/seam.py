@@ -25,6 +25,7 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.masking_utils import sdpa_mask
 
 from .errors import ProbekitError
+from .flags import all_modules
 from .transforms import primal
 
 NAME = "probekit"
@@ -284,9 +285,8 @@ def configs(model: nn.Module) -> list[tuple[nn.Module, PretrainedConfig]]:
     """Every module with a Hugging Face config, and that config; parents first."""
     inner = getattr(model, "original_model", None)
     roots = [root for root in (inner, model) if isinstance(root, nn.Module)]
-    modules = dict.fromkeys(module for root in roots for module in root.modules())
     return [
         (module, module.__dict__["config"])
-        for module in modules
+        for module in all_modules(*roots)
         if isinstance(module.__dict__.get("config"), PretrainedConfig)
     ]

@@ -11,9 +11,9 @@ All work in float64.
 
 import math
 
+import scipy
 import torch
 from jaxtyping import Float
-from scipy import stats
 from torch import Tensor
 
 from ..checks import check_positive
@@ -142,7 +142,7 @@ def gauge_rotation(
             f"d_model from 2, not {tuple(residual.shape)} and {tuple(unembed.shape)}; a "
             "nn.Linear keeps its weight transposed"
         )
-    drawn = torch.from_numpy(stats.ortho_group.rvs(dim, random_state=seed))
+    drawn = torch.from_numpy(scipy.stats.ortho_group.rvs(dim, random_state=seed))
     rotation = drawn.to(residual.device)
     return residual.double() @ rotation, rotation.T @ unembed.double()
 

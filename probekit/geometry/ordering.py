@@ -15,9 +15,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float
-from scipy import stats
 from torch import Tensor
 
 from ..checks import check_sizes
@@ -76,7 +76,7 @@ def digit_order(
     table = torch.zeros_like(steps)
     table[first, second] = cosines
     tested = mantel(steps, table + table.T, permutations=permutations, seed=seed)
-    ranks = (stats.rankdata(pairs.cpu().numpy()) for pairs in (distances, cosines))
+    ranks = (scipy.stats.rankdata(pairs.cpu().numpy()) for pairs in (distances, cosines))
     return DigitOrder(
         tested.r,
         float(np.corrcoef(*ranks)[0, 1]),

@@ -18,10 +18,9 @@ matrices"; P. Gao et al. 2017, "A theory of multineuronal dimensionality, dynami
 import math
 from collections.abc import Sequence
 
+import scipy
 import torch
 from jaxtyping import Float, Int
-from scipy.integrate import quad
-from scipy.optimize import brentq
 from torch import Tensor
 
 from ..checks import check_share, check_sizes
@@ -142,12 +141,14 @@ def dims_for_variance_null(dim: int, rows: int, fractions: Sequence[float]) -> l
 
 
 def _share_of_dims(y: float, fraction: float) -> float:
-    angle = brentq(lambda t: (t - math.sin(t) * math.cos(t)) / math.pi - fraction, 0, math.pi)
+    angle = scipy.optimize.brentq(
+        lambda t: (t - math.sin(t) * math.cos(t)) / math.pi - fraction, 0, math.pi
+    )
 
     def density(t: float) -> float:
         return 2 * math.sin(t) ** 2 / (math.pi * (1 + y + 2 * math.sqrt(y) * math.cos(t)))
 
-    return quad(density, 0, angle)[0]
+    return scipy.integrate.quad(density, 0, angle)[0]
 
 
 def _check_spectrum(name: str, values: Tensor) -> None:

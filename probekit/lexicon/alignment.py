@@ -10,9 +10,9 @@ Source: the write-up "Geometric Terrain Analysis", and its critique, sections B6
 
 from dataclasses import dataclass
 
+import scipy
 import torch
 from jaxtyping import Float, Int
-from scipy import stats
 from torch import Tensor
 
 from ..errors import ProbekitError
@@ -60,7 +60,7 @@ def alignment(similarity: Float[Tensor, " pair"], cosines: Float[Tensor, " pair"
             f"alignment needs 3 pairs or more with similarities and finite cosines that differ, "
             f"not {len(x)} of {len(similarity)}; draw more"
         )
-    ranks = (torch.from_numpy(stats.rankdata(values.numpy())) for values in (x, y))
+    ranks = (torch.from_numpy(scipy.stats.rankdata(values.numpy())) for values in (x, y))
     return Alignment(_pearson(x, y), _pearson(*ranks), len(x))
 
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float
-from scipy import stats
 from torch import Tensor
 
 from ..errors import ProbekitError, unknown
@@ -169,10 +169,10 @@ def log_slope(steps: Sequence[int], values: Sequence[float]) -> LogSlope:
             f"log_slope needs three values at least, all positive, not {[*values]}; leave out the "
             "logs where the value is 0"
         )
-    line: Any = stats.linregress(steps, np.log(values))
+    line: Any = scipy.stats.linregress(steps, np.log(values))
     slope = float(line.slope)
     error = float(np.nan_to_num(line.stderr))  # SciPy's is NaN where all values are equal
-    half = float(stats.t.ppf(0.975, len(steps) - 2)) * error
+    half = float(scipy.stats.t.ppf(0.975, len(steps) - 2)) * error
     return LogSlope(slope, error, (slope - half, slope + half))
 
 

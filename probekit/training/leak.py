@@ -8,9 +8,9 @@ accuracy is above what any causal predictor can reach.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import scipy
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.stats import binom
 from torch import Tensor
 
 from ..errors import ProbekitError
@@ -88,7 +88,7 @@ def find_leak(
     right = predict(tokens).argmax(-1) == labels
     accuracy, above = float(right.double().mean()), None
     if ceiling is not None:
-        above = float(binom.sf(int(right.sum()) - 1, right.numel(), ceiling))
+        above = float(scipy.stats.binom.sf(int(right.sum()) - 1, right.numel(), ceiling))
     found = [
         (_dependence(predict, tokens[:_TRIED], right[:_TRIED], distance, seed), distance)
         for distance in range(read)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import stats
 
 from ..errors import ProbekitError
 
@@ -78,7 +78,7 @@ def t_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> tup
     values = np.asarray(values, dtype=float)
     if len(values) < 2:
         return -math.inf, math.inf
-    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values)
+    half = scipy.stats.t.ppf((1 + level) / 2, len(values) - 1) * scipy.stats.sem(values)
     return float(values.mean() - half), float(values.mean() + half)
 
 

@@ -15,8 +15,8 @@ from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import special, stats
 
 from ..checks import check_finite, check_share
 from ..errors import ProbekitError
@@ -134,7 +134,7 @@ def fisher_exact(first: tuple[int, int], second: tuple[int, int]) -> float:
                 f"given {first} and {second}"
             )
     table = [[successes, runs - successes] for successes, runs in (first, second)]
-    test: Any = stats.fisher_exact(table)
+    test: Any = scipy.stats.fisher_exact(table)
     return float(test.pvalue)
 
 
@@ -159,7 +159,7 @@ def permutation_p(first: Sequence[float], second: Sequence[float]) -> float:
         # Rounded, or ties would differ by how they were summed.
         return np.abs(x.mean(axis) - y.mean(axis)).round(12)
 
-    test = stats.permutation_test(
+    test = scipy.stats.permutation_test(
         [np.asarray(arm, dtype=float) / scale for arm in (first, second)],
         apart,
         alternative="greater",
@@ -183,8 +183,8 @@ def fisher_power(p: float, q: float, runs: int, level: float = 0.05) -> float:
     if runs < 1:
         raise ProbekitError(f"runs must be 1 at least, not {runs}; give the seeds of one arm")
     counts = np.arange(runs + 1)
-    # Not stats.binom.pmf, which overflows at rates that are no normal numbers.
-    ways = special.comb(runs, counts)
+    # Not scipy.stats.binom.pmf, which overflows at rates that are no normal numbers.
+    ways = scipy.special.comb(runs, counts)
     x, y = (ways * rate**counts * (1 - rate) ** (runs - counts) for rate in (p, q))
     return float(x @ (_fisher_table(runs) <= level) @ y)
 
@@ -227,5 +227,5 @@ def _fisher_table(runs: int) -> Float[np.ndarray, "first second"]:
     so the further apart. So p is twice the tail of the smaller count, and 1 where they are equal.
     """
     first, second = np.meshgrid(np.arange(runs + 1), np.arange(runs + 1), indexing="ij")
-    tail = stats.hypergeom.cdf(np.minimum(first, second), 2 * runs, first + second, runs)
+    tail = scipy.stats.hypergeom.cdf(np.minimum(first, second), 2 * runs, first + second, runs)
     return np.where(first == second, 1.0, np.minimum(1.0, 2 * tail))

@@ -15,8 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from scipy.integrate import quad
-from scipy.optimize import brentq
+import scipy
 
 from ..checks import check_sizes
 from ..geometry import dims_for_variance_null
@@ -91,7 +90,7 @@ def _integral(y: float, of: Callable[[float], float], angle: float = math.pi) ->
         value = 1 + y + 2 * math.sqrt(y) * math.cos(t)
         return 2 * math.sin(t) ** 2 / (math.pi * value) * of(value) if value > 0 else 0.0
 
-    return quad(density, 0, angle, limit=200)[0]
+    return scipy.integrate.quad(density, 0, angle, limit=200)[0]
 
 
 def _angle(y: float, value: float) -> float:
@@ -99,7 +98,7 @@ def _angle(y: float, value: float) -> float:
 
 
 def _amplitude_share(y: float, wanted: float) -> float:
-    angle = brentq(lambda t: _integral(y, math.sqrt, t) - wanted, 0, math.pi)
+    angle = scipy.optimize.brentq(lambda t: _integral(y, math.sqrt, t) - wanted, 0, math.pi)
     return _integral(y, lambda _: 1.0, float(angle))  # type: ignore[arg-type]
 
 

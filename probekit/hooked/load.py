@@ -195,12 +195,13 @@ def _from_pretrained(
 
 def _read(card: Card, where: str | Path, *, offline: bool) -> nn.Module:
     seam.register()
-    cls: Any = getattr(transformers, card.architecture or "", None)
-    if not (isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel)):
+    found = getattr(transformers, card.architecture or "", None)
+    if not (isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)):
         raise CardError(
             f"card {card.name!r}: transformers has no model {card.architecture!r}"
             f"{closest(card.architecture or '', dir(transformers))}"
         )
+    cls: Any = found
     try:
         with _quiet():
             if offline:

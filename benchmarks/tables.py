@@ -1,4 +1,4 @@
-"""README.md of this folder, from what the benchmarks last wrote to ``results/``.
+"""README.md of this folder and the limits in the project's own, from ``results/``.
 
 python benchmarks/tables.py        # done by `make bench`
 """
@@ -16,6 +16,8 @@ from probekit.runs import write_atomic
 
 UNSHOWN = ("commit", "platform")
 README = Path(__file__).parent / "README.md"
+FRONT = README.parent.parent / "README.md"
+BEGIN, END = "<!-- limits -->\n", "<!-- /limits -->"
 INTRO = """\
 Written by `python benchmarks/tables.py` from `benchmarks/results/`, which `make bench` replaces;
 no number here is typed. Each benchmark is one process in which the arms take turns: every round
@@ -41,6 +43,13 @@ def markdown(results: Sequence[Mapping[str, Any]]) -> str:
         parts += [f"- {note}" for note in found["notes"]]
     parts += ["## Runs", markdown_table([run(found) for found in results])]
     return "\n\n".join(parts) + "\n"
+
+
+def front(text: str, results: Sequence[Mapping[str, Any]]) -> str:
+    """The project's README.md with the limits of ``results`` between its marks."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}{markdown_table(limits(results))}\n{END}{after}"
 
 
 def limits(results: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -76,3 +85,4 @@ def run(found: Mapping[str, Any]) -> dict[str, str]:
 
 if __name__ == "__main__":
     write_atomic(README, markdown(read()).encode())
+    write_atomic(FRONT, front(FRONT.read_text(), read()).encode())

@@ -16,7 +16,8 @@ from torch import Tensor
 from .errors import ProbekitError
 
 _DEEPEST = 100  # lists and tables inside each other; Python itself gives up at some hundreds
-_WHOLE = range(-(2**63), 2**63)  # what TOML promises, and all that torch and NumPy can hold
+#: The whole numbers that TOML promises, and all that torch and NumPy can hold.
+WHOLE = range(-(2**63), 2**63)
 
 
 def read_text(path: str | Path, fix: str, kind: type[ProbekitError] = ProbekitError) -> str:
@@ -93,7 +94,7 @@ def check_plain(value: Any) -> None:
     """
     level = [value]
     for _ in range(_DEEPEST):
-        if any(type(each) is int and each not in _WHOLE for each in level):
+        if any(type(each) is int and each not in WHOLE for each in level):
             raise ValueError("a whole number in it takes more than 64 bits")
         level = [inner for each in level for inner in _inside(each)]
         if not level:

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import ProbekitError, unknown
-from .files import check_plain, is_file_name, read_tensors
+from .files import WHOLE, check_plain, is_file_name, read_tensors
 from .hooked.selection import Selection
 from .interventions.swap_weights import donor_weights
 from .items import Item, is_default
@@ -123,6 +123,8 @@ class Writer:
             value = value.item()
         if value is None:
             return {"none": True}
+        if isinstance(value, int) and value not in WHOLE:
+            raise ProbekitError(f"{place} takes more than 64 bits; give a smaller number")
         if isinstance(value, str | int | float):
             return value
         if isinstance(value, Site):

@@ -27,8 +27,13 @@ def harness(monkeypatch, tmp_path):
 def test_readme_is_up_to_date(harness) -> None:
     import tables
 
-    text = tables.markdown(tables.read(FOLDER / "results"))
-    assert (FOLDER / "README.md").read_text() == text, "run `python benchmarks/tables.py`"
+    results = tables.read(FOLDER / "results")
+    assert tables.README.read_text() == tables.markdown(results), (
+        "run `python benchmarks/tables.py`"
+    )
+    shown = tables.FRONT.read_text()
+    assert shown == tables.front(shown, results), "run `python benchmarks/tables.py`"
+    assert shown.count(tables.BEGIN) == shown.count(tables.END) == 1
 
 
 def test_every_benchmark_is_run_and_no_results_are_of_another() -> None:
@@ -37,7 +42,7 @@ def test_every_benchmark_is_run_and_no_results_are_of_another() -> None:
     assert names is not None
     scripts = {file.stem for file in FOLDER.glob("*.py")} - set(SHARED)
     assert set(names[1].split()) == scripts
-    assert {file.stem for file in (FOLDER / "results").glob("*.json")} <= scripts
+    assert {file.stem for file in (FOLDER / "results").glob("*.json")} == scripts
 
 
 def test_ratios_are_taken_within_rounds(harness) -> None:

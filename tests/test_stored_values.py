@@ -21,7 +21,7 @@ tensors = st.builds(
 values = st.recursive(
     st.none()
     | st.booleans()
-    | st.integers()
+    | st.integers(-(2**63), 2**63 - 1)
     | st.floats(allow_nan=False)
     | st.text()
     | tensors
@@ -77,3 +77,9 @@ def test_a_folder_that_is_written_to_twice_by_to_dict(tmp_path):
     assert two["value"] == {"tensor": "Holder.value-2.safetensors"}
     for stored, wanted in ((one, 0), (two, 1)):
         assert float(vars(pk.from_dict(stored, tmp_path / "deep" / "folder"))["value"]) == wanted
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1])
+def test_a_number_that_no_reader_takes_is_not_written(number):
+    with pytest.raises(pk.ProbekitError, match=r"^Holder.value takes more than 64 bits; give a sm"):
+        pk.to_dict(Holder(number))

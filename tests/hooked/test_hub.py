@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 
 import probekit as pk
 from probekit.hooked import load as loading
@@ -65,9 +66,16 @@ def test_a_dead_proxy_is_found_out_at_once(monkeypatch, empty_cache):
 def test_an_interrupted_download_is_taken_up_again(monkeypatch, empty_cache):
     asked: list[bool] = []
 
-    class Pretrained:
-        @staticmethod
-        def from_pretrained(name: str, **kwargs: Any) -> Any:
+    class Config(transformers.BertConfig):
+        @classmethod
+        def from_pretrained(cls, *_: Any, **__: Any) -> Any:
+            return cls()
+
+    class Pretrained(transformers.BertModel):
+        config_class = Config
+
+        @classmethod
+        def from_pretrained(cls, name: Any, **kwargs: Any) -> Any:
             asked.append(kwargs["local_files_only"])
             raise OSError("no weights")
 
@@ -86,9 +94,9 @@ def test_the_hub_is_asked_where_it_answers(monkeypatch, empty_cache):
         def close(self) -> None:
             pass
 
-    class Pretrained:
-        @staticmethod
-        def from_pretrained(name: str, **kwargs: Any) -> Any:
+    class Pretrained(transformers.BertModel):
+        @classmethod
+        def from_pretrained(cls, name: Any, **kwargs: Any) -> Any:
             asked.append((name, kwargs["local_files_only"]))
             raise OSError("gone")
 

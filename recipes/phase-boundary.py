@@ -30,9 +30,7 @@ it leaves open are in probekit/terrain/modulation.py.
 """
 
 import functools
-import math
 import statistics
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +39,19 @@ import probekit as pk
 import probekit.recipes
 from probekit.claims import Claim
 from probekit.pretrained import pretrained, tokenizer_of
-from probekit.terrain.change_point import bend_readings
+from probekit.terrain.curve_measures import (
+    DEALT,
+    MEASURES,
+    PRINTED,
+    apart,
+    as_high,
+    at,
+    bend,
+    bends_of,
+    read,
+    spread,
+    surely,
+)
 from probekit.terrain.modulation import (
     KINDS,
     MODULATED,
@@ -56,7 +66,6 @@ from probekit.terrain.resampling import difference
 from probekit.terrain.units import (
     PRETRAINED,
     Results,
-    known,
     named,
     read_or_missing,
     unit_folder,
@@ -65,11 +74,9 @@ from probekit.terrain.units import (
 NAME = "phase-boundary"
 WRITE_UP = "Geometric Terrain Analysis, static alpha"
 CORRECTED = "the same, corrected"
-PRINTED = (0.29154, 0.29514)
 COARSE = (0.01, PRINTED[0], 0.5)  # alphas of controls without a curve of their own
 CURVES = (MODULATED, "shrink-only", "permuted", "zero unmatched")
-DEALT, DEALS = "deals", tuple(range(1, 20))  # of "zero unmatched, permuted", which is deal 0
-MEASURES = ("pearson", "nouns", "gradient", "preservation")
+DEALS = tuple(range(1, 20))  # of "zero unmatched, permuted", which is deal 0
 QUICK = (
     *(0.0, 0.01, 0.05, 0.1, 0.15, 0.2, 0.24, 0.27, 0.28, 0.285, *PRINTED, 0.3, 0.305, 0.315),
     *(0.33, 0.36, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9),
@@ -142,107 +149,6 @@ def collect(config: Config, run_dir: Path) -> Results:
         if kind in CURVES and "missing" not in runs[-1]:
             runs[-1]["bends"] = bends_of(runs[-1])
     return found
-
-
-def bends_of(curve: Any) -> dict[str, Any]:
-    """Where each reading of a curve bends."""
-    return {
-        name: bend_readings(curve["alphas"], curve[name], curve["resampled"][name])
-        for name in MEASURES
-    }
-
-
-def runs_of(results: Results, kind: str, model: str | None = None) -> list[Any]:
-    """The curves of one kind, one a model and seed."""
-    label = PRETRAINED if kind == MODULATED else kind
-    return [run for kinds in known(results, model).values() for run in kinds[label]]
-
-
-def bend(name: str, kind: str = MODULATED, key: str = "at") -> Callable[[Results], list[float]]:
-    """Where a curve bends; NaN where a cubic without a bend describes it nearly as well."""
-
-    def measure(results: Results) -> list[float]:
-        bends = [run["bends"][name] for run in runs_of(results, kind)]
-        return [found[key] if found["sharper"] else math.nan for found in bends]
-
-    return measure
-
-
-def spread(name: str, kind: str = MODULATED) -> Callable[[Results], list[float]]:
-    """Width of the interval of where resampled curves bend."""
-
-    def measure(results: Results) -> list[float]:
-        bends = [run["bends"][name] for run in runs_of(results, kind)]
-        return [found["high"] - found["low"] for found in bends]
-
-    return measure
-
-
-def at(
-    name: str, alpha: float, kind: str = MODULATED, less: float | None = None,
-    model: str | None = None,
-) -> Callable[[Results], list[float]]:  # fmt: skip
-    """A reading at an alpha, or what it is above the reading at another."""
-
-    def measure(results: Results) -> list[float]:
-        return [
-            read(run, name, alpha) - (0 if less is None else read(run, name, less))
-            for run in runs_of(results, kind, model)
-        ]
-
-    return measure
-
-
-def read(run: Any, name: str, alpha: float) -> float:
-    return run[name][run["alphas"].index(alpha)]
-
-
-def apart(name: str, kind: str = MODULATED) -> Callable[[Results], list[float]]:
-    """How far a reading at one printed constant is from that at the other."""
-
-    def measure(results: Results) -> list[float]:
-        return [abs(found) for found in at(name, PRINTED[1], kind, PRINTED[0])(results)]
-
-    return measure
-
-
-def less(
-    name: str, kind: str, other: str, alpha: float = PRINTED[0]
-) -> Callable[[Results], list[float]]:
-    """A reading of one kind less that of another, at an alpha."""
-
-    def measure(results: Results) -> list[float]:
-        pairs = zip(runs_of(results, kind), runs_of(results, other), strict=True)
-        return [read(one, name, alpha) - read(two, name, alpha) for one, two in pairs]
-
-    return measure
-
-
-def surely(name: str, kind: str, other: str) -> Callable[[Results], list[float]]:
-    """The low end of the 95 % interval of :func:`less` at the first constant.
-
-    Above 0 where resampled definitions agree that one kind reads more.
-    """
-
-    def measure(results: Results) -> list[float]:
-        pairs = zip(runs_of(results, kind), runs_of(results, other), strict=True)
-        return [difference(one, two, name, PRINTED[0])[1] for one, two in pairs]
-
-    return measure
-
-
-def as_high(name: str, kind: str) -> Callable[[Results], list[float]]:
-    """Share of deals of the rows that read as high as a kind, itself counted with them."""
-
-    def measure(results: Results) -> list[float]:
-        pairs = zip(runs_of(results, kind), runs_of(results, DEALT), strict=True)
-        return [
-            (1 + sum(value >= read(run, name, PRINTED[0]) for value in dealt[name]))
-            / (1 + len(dealt[name]))
-            for run, dealt in pairs
-        ]
-
-    return measure
 
 
 SHRINKING, PERMUTED = "shrinking alone", "matched words have each other's rows"

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from claimrows import row
 
 from probekit import recipes
 from probekit.claims import Claim
@@ -15,24 +16,6 @@ from probekit.findings import Finding, Ledger, read_findings, write_findings
 from probekit.paths import checkout, data_dir
 
 RESULTS = sorted(data_dir("results").glob("*/*.json"))
-
-
-def row(id: str = "009-1", **changed) -> dict:
-    plain = {
-        "id": id,
-        "source": "a paper",
-        "statement": "a | b",
-        "published": [0.5, 0.75],
-        "measured": 0.6,
-        "interval": [0.5, 0.7],
-        "null": 0.1,
-        "control": "chance",
-        "verdict": "reproduced",
-        "n": 3,
-        "observed": 3,
-        "reason": None,
-    }
-    return plain | changed
 
 
 def written(folder: Path, recipe: str, preset: str, *rows: dict) -> None:

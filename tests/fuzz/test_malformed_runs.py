@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from claimrows import row
 from hypothesis import given
 from hypothesis import strategies as st
 from malformed import (
@@ -150,20 +151,7 @@ def test_a_run_goes_on_from_a_folder_or_refuses_it(tmp_path_factory, coin, data)
 
 # Findings
 
-ROW = {
-    "id": "009-1",
-    "source": "a paper",
-    "statement": "a | b",
-    "published": [0.5, 0.75],
-    "measured": 0.6,
-    "interval": [0.5, 0.7],
-    "null": 0.1,
-    "control": "chance",
-    "verdict": "reproduced",
-    "n": 3,
-    "observed": 3,
-    "reason": None,
-}
+ROW = row()
 SUMMARY = {
     "recipe": "a",
     "preset": "quick",

@@ -91,7 +91,6 @@ def test_readings_along_alpha() -> None:
     assert PHASE.at("pearson", 0.5)(results) == [0.5]
     assert PHASE.at("pearson", 0.5, less=0.01)(results) == pytest.approx([0.09])
     assert PHASE.at("pearson", 0.5, "shrink-only", less=0.01)(results) == pytest.approx([0.03])
-    assert PHASE.less("pearson", "modulated", "shrink-only")(results) == pytest.approx([0.03])
     assert PHASE.apart("pearson")(results) == pytest.approx([0.02])
     assert PHASE.bend("pearson")(results) == [0.4]
     assert PHASE.spread("pearson")(results) == pytest.approx([0.2])

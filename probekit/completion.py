@@ -7,7 +7,8 @@ from typing import Any
 from .registry import every_item
 from .site import PARTS
 
-_CARD = re.compile(r"\bload\(\s*[\"'](?P<typed>[^\"']*)$")
+# Of probekit: torch, NumPy and json have a `load` too, of files.
+_CARD = re.compile(r"(?:\b(?:pk|probekit)\.|(?<![\w.]))load\(\s*[\"'](?P<typed>[^\"']*)$")
 _SITE = re.compile(r"\b(?P<call>\w+)\((?:[^()\"']|\"[^\"]*\"|'[^']*')*[\"'](?P<typed>[\w.:*-]*)$")
 
 

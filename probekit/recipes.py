@@ -30,6 +30,7 @@ A recipe is a Python file with the names of `Recipe` below, loaded from its path
 import ast
 import dataclasses
 import importlib.util
+import multiprocessing
 import os
 import sys
 import threading
@@ -145,25 +146,39 @@ def run(recipe: Recipe, config: Any, preset: str, out: Path, jobs: int = 1) -> d
         RunError: `jobs` is below 1, or the folder holds a run with another config, or one that is
             still going on.
     """
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
     from probekit.runs import RunDir
 
     if jobs < 1:
         raise RunError(f"jobs must be at least 1, given {jobs}")
     folder = RunDir(out / recipe.NAME / preset)
-    # Beside the folder; it goes with the process that holds it.
-    lock = FileLock(folder.path.with_name(f".{preset}.lock"), timeout=0)
     try:
-        held = lock.acquire()
+        held = _locked(folder.path.with_name(f".{preset}.lock"), timeout=0)  # beside the folder
     except Timeout:
         raise RunError(
             f"another run writes to {folder.path}; wait for its end or choose another --out"
         ) from None
-    except OSError as error:
-        raise RunError(f"cannot write {lock.lock_file}: {error}; choose another --out") from None
     with held:
         return _run_in(folder, recipe, config, preset, jobs)
+
+
+def _locked(path: Path, timeout: int) -> AbstractContextManager[Any]:
+    """A lock that is held, by this file; it goes with the process that holds it.
+
+    Raises:
+        Timeout: another process has held it for so many seconds; -1 waits on.
+        RunError: the file cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        path.parent.mkdir(exist_ok=True)
+        return FileLock(path, timeout=timeout).acquire()
+    except Timeout:  # an OSError too
+        raise
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error}; choose another --out") from None
 
 
 def _run_in(
@@ -177,7 +192,8 @@ def _run_in(
     console.print_run(recipe.NAME, preset, config, folder.path)
     _run_units(recipe, config, folder.path, jobs)
     for unfinished in folder.path.rglob(".*.tmp"):  # of processes that were killed while writing
-        unfinished.unlink()
+        if unfinished.is_file():
+            unfinished.unlink(missing_ok=True)
     results = recipe.collect(config, folder.path)
     claims = [decide(claim, results) for claim in recipe.CLAIMS]
     summary = {
@@ -236,11 +252,8 @@ def _sole_writer(run_dir: Path, unit: Hashable) -> AbstractContextManager[Any]:
     There may be one yet: a worker whose runner was killed a moment ago, or one on a cluster whose
     scheduler lost it and gave the unit to another.
     """
-    from filelock import FileLock
-
     locks = run_dir.with_name(f".{run_dir.name}.units")
-    locks.mkdir(exist_ok=True)
-    return FileLock(locks / f"{zlib.crc32(repr(unit).encode()):08x}")
+    return _locked(locks / f"{zlib.crc32(repr(unit).encode()):08x}", timeout=-1)
 
 
 def _end_with(runner: int) -> None:
@@ -251,6 +264,10 @@ def _end_with(runner: int) -> None:
     """
 
     def watch() -> None:
+        if multiprocessing.get_start_method(allow_none=True) == "forkserver":
+            parent = multiprocessing.parent_process()
+            assert parent is not None  # the runner, although the server is who forked this
+            parent.join()
         while os.getppid() == runner:
             time.sleep(0.2)
         os._exit(1)

@@ -12,6 +12,7 @@ One process writes a folder at a time; two writers are not kept apart (runs of r
 
 import contextlib
 import dataclasses
+import errno
 import importlib.metadata
 import json
 import math
@@ -29,7 +30,7 @@ from torch import Tensor
 
 from probekit.checks import is_finite
 from probekit.errors import ProbekitError, RunError
-from probekit.files import parse_json, read_json, read_tensors, read_text
+from probekit.files import check_plain, parse_json, read_json, read_tensors, read_text
 from probekit.paths import checkout
 
 _PACKAGES = ("probekit", "torch", "transformer-lens", "transformers")
@@ -61,7 +62,8 @@ class RunDir:
             seed: the seed of this folder, if it holds one.
 
         Raises:
-            RunError: the folder holds a run with another config or seed.
+            RunError: the folder holds a run with another config or seed, or this one holds a whole
+                number that takes more than 64 bits.
         """
         new = {"config": json_safe(config), "seed": seed}
         if (self.path / "config.json").exists():
@@ -74,6 +76,10 @@ class RunDir:
             )
             if old["config"] == new["config"]:
                 return  # keep the versions that the run was started with
+        try:
+            check_plain(new)
+        except ValueError as error:
+            raise RunError(f"this config could not be read back: {error}") from None
         self.write_json("config.json", {**new, "environment": environment()})
 
     def _refuse_other(self, old: dict[str, Any], new: dict[str, Any]) -> None:
@@ -211,6 +217,8 @@ def write_together(files: Mapping[Path, bytes]) -> None:
     path = last = list(files)[-1]
     try:
         for path, data in files.items():
+            if path.is_dir():  # which no file replaces; seen before any is
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
             with open(temporaries[path], "wb") as file:
                 file.write(data)
                 file.flush()

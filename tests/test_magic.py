@@ -89,6 +89,9 @@ def test_tab_inside_quotes(shell, line, whole):
     assert all(one.startswith(line) for one in lines)
 
 
-@pytest.mark.parametrize("line", ['open("pat', 'print("0.pat', 'model.load(x, "grok'])
+@pytest.mark.parametrize(
+    "line",
+    ['open("pat', 'print("0.pat', 'model.load(x, "grok', 'torch.load("', 'np.load("grok'],
+)
 def test_tab_elsewhere_is_not_ours(shell, line):
     assert completions(line) == ("", [])

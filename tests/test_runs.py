@@ -16,6 +16,7 @@ from probekit.runs import (
     optimizer_tensors,
     restore_optimizer,
     write_atomic,
+    write_together,
 )
 
 
@@ -47,6 +48,25 @@ def test_a_crash_while_writing_leaves_the_old_file_and_nothing_else(run, monkeyp
     )
     assert run.read_json("summary.json") == {"value": 1}
     assert [path.name for path in run.path.iterdir()] == ["summary.json"]
+
+
+@pytest.mark.parametrize("taken", ["a", "b"])
+def test_files_that_go_together_are_kept_where_a_folder_is_in_the_way(tmp_path, taken):
+    (kept,) = {"a", "b"} - {taken}
+    (tmp_path / taken).mkdir()
+    (tmp_path / kept).write_text("old")
+    with pytest.raises(ProbekitError, match=r"^cannot write .*Is a directory.*; what was there is"):
+        write_together({tmp_path / "a": b"new", tmp_path / "b": b"new"})
+    assert (tmp_path / kept).read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_a_config_that_could_not_be_read_back_is_refused(run):
+    with pytest.raises(
+        RunError, match=r"^this config could not be read back: a whole number in it"
+    ):
+        run.start({"seeds": [2**63]})
+    assert not list(run.path.iterdir())
 
 
 def test_what_cannot_be_json_does_not_touch_the_file(run):

@@ -20,7 +20,7 @@ from transformer_lens.model_bridge.generalized_components.base import Generalize
 from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 
 from .. import seam
-from ..checks import check_memory
+from ..checks import check_memory, is_whole
 from ..errors import CardError, ProbekitError, closest
 from .adapters import register_adapters
 from .cards import Card, read_card
@@ -31,6 +31,7 @@ from .native import build_native
 from .own import load_equilibrium, load_native
 
 Twin = TypeVar("Twin", bound=HookedModel | EquilibriumModel)
+_SIZES = ("hidden_size", "num_hidden_layers", "intermediate_size", "vocab_size")
 _PATIENCE = 0.5  # seconds to find out that there is no network
 #: What transformers and TransformerLens raise, deep inside, over folders unlike those they know.
 _REFUSALS = (
@@ -226,10 +227,10 @@ def _read(card: Card, where: str | Path, *, offline: bool) -> nn.Module:
 def _check_memory(config: Any) -> None:
     """Refuse a config of an enormous model; what transformers itself asks for comes in pieces."""
     for one in (config, *(getattr(config, name) for name in type(config).sub_configs)):
-        width, layers = getattr(one, "hidden_size", 0), getattr(one, "num_hidden_layers", 0)
-        inner = getattr(one, "intermediate_size", 0) or 0
-        rows = (getattr(one, "vocab_size", 0) or 0) * width
-        numbers = layers * width * (4 * width + 2 * inner) + rows
+        sizes = (getattr(one, name, None) for name in _SIZES)
+        # Some lack one, some have a list with a size a layer (Gemma 3n): these count as nothing.
+        width, layers, inner, rows = (size if is_whole(size) else 0 for size in sizes)
+        numbers = layers * width * (4 * width + 2 * inner) + rows * width
         check_memory("what its config.json says", 0, numbers)  # stored in a byte each, at least
 
 

@@ -11,11 +11,14 @@ from torch import nn
 from transformers import (
     BertForMaskedLM,
     BertModel,
+    Gemma3nTextConfig,
     PretrainedConfig,
+    T5Config,
     T5ForConditionalGeneration,
 )
 
 import probekit as pk
+from probekit.hooked.load import _check_memory
 
 IDS = families.token_ids()
 
@@ -79,6 +82,12 @@ def test_an_unknown_override_is_answered_with_the_closest():
     message = r"^card 'grokking': unknown config key 'n_layer'; .*; closest: 'n_layers'$"
     with pytest.raises(pk.CardError, match=message):
         pk.load("grokking", n_layer=2)
+
+
+@pytest.mark.parametrize("config", [Gemma3nTextConfig(), PretrainedConfig(), T5Config()])
+def test_a_config_without_a_size_or_with_one_a_layer_is_no_enormous_one(config):
+    """Gemma 3n's intermediate_size is a list, T5 has none."""
+    _check_memory(config)
 
 
 # Hugging Face models in memory

@@ -18,6 +18,7 @@ from processes import ENVIRONMENT, ROOT, wait_until
 from runfolders import contents
 
 from probekit import recipes
+from probekit.errors import RunError
 
 WALK = Path(__file__).parent / "walk.py"
 
@@ -81,10 +82,18 @@ def test_a_unit_waits_for_the_one_that_is_at_it_elsewhere(walk, tmp_path) -> Non
     assert (folder / "summary.json").exists()
 
 
+def test_a_units_lock_that_cannot_be_written_is_an_error(walk, tmp_path) -> None:
+    (tmp_path / "walk").mkdir()
+    (tmp_path / "walk" / ".quick.units").touch()
+    with pytest.raises(RunError, match=r"^cannot write .*\.quick\.units.*; choose another --out$"):
+        recipes.run(walk, walk.Config(seeds=(0,)), "quick", tmp_path)
+
+
 def test_what_killed_processes_left_half_written_is_cleared(walk, tmp_path) -> None:
     left = tmp_path / "walk" / "quick" / "seed0" / ".summary.json.123.tmp"
     left.parent.mkdir(parents=True)
     left.write_text("{")
+    left.with_name(".of-someone-else.tmp").mkdir()
     recipes.run(walk, walk.Config(seeds=(0,), steps=5, pause=0.0), "quick", tmp_path)
     assert not left.exists()
     assert (left.parent / "summary.json").exists()

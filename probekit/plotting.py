@@ -64,14 +64,15 @@ def _draw_line(measurement: "Measurement", values: np.ndarray, axes: "Axes") -> 
 def _draw_grid(measurement: "Measurement", values: np.ndarray, axes: "Axes") -> None:
     row_dims, column_dim = measurement.dims[:-1], measurement.dims[-1]
     grid = values.reshape(-1, values.shape[-1])
-    nulls = [] if measurement.null is None else measurement.null.detach().double().unique().tolist()
-    null = nulls if len(nulls) == 1 else []
-    shown = np.append(grid, null)  # the colour bar must reach the null
+    null = measurement.null
+    nulls = [] if null is None else null.detach().cpu().double().unique().tolist()
+    one = nulls if len(nulls) == 1 else []
+    shown = np.append(grid, one)  # the colour bar must reach the null
     image = axes.imshow(
         grid, aspect="auto", cmap="viridis", vmin=np.nanmin(shown), vmax=np.nanmax(shown)
     )
     bar = axes.figure.colorbar(image, ax=axes, label=f"{measurement.name} [{measurement.units}]")
-    for value in null:
+    for value in one:
         # Over the frame, which would hide a null at the end of the scale.
         bar.ax.axhline(value, color="red", linewidth=3, clip_on=False, zorder=10)
         axes.set_title(f"null {value:.6g}: {measurement.null_name} (red)", fontsize=9)

@@ -14,7 +14,8 @@ Expected: with decay, validation accuracy .90 at 3,000 to 4,500 steps. Over the 
 steps after that, Q and K of the heads whose attention is uniform fall by lr * wd a step within 15 %
 (within 6 % as a rule), without decay |QK| is flat within 1 %. Heads that do not end uniform keep Q
 and K: all heads do in the published seed, 42, and in 5 of the 8 seeds 0, 1, 2 and 42 to 46, where
-|QK| itself decays; in 1, 43 and 44 one to three heads are used, so "QK goes to 0" is no rule.
+|QK| itself decays; in 1, 43 and 44 one to three heads are used, so "QK goes to 0" is no rule. (At
+step 6,000, where quick ends, one seed of two has such heads: the claim on them is not reproduced.)
 At step 4,000 QK has not slowed: its velocity is .25 to .35, above OV's. The published rule calls
 the packed QKV stable at step 1,000, the first step at which it can answer, with decay or without.
 
@@ -140,9 +141,14 @@ def stable_steps(results: Results, arm: str) -> list[float]:
     return [run.answer(published_stable_step, "QKV", RULE_EVERY) for run in results.runs[arm]]
 
 
+def late(config: Config) -> float:
+    """Step 7,000, as published, or where the last tenth of a shorter run begins."""
+    return min(7_000.0, 0.9 * config.steps)
+
+
 def velocity_ratios(results: Results, arm: str) -> list[float]:
-    """Velocity of QK over that of OV from step 7,000 on, or over a shorter run's last tenth."""
-    begin = min(7_000.0, 0.9 * results.config.steps)
+    """A seed each: velocity of QK over that of OV from ``late`` on, mean over logs."""
+    begin = late(results.config)
     return [run.velocity_ratio("QK", "OV", begin) for run in results.runs[arm]]
 
 
@@ -154,9 +160,9 @@ def heads(results: Results, arm: str) -> list[list[Head]]:
 
 
 def uniform_rates(results: Results) -> list[float]:
-    """Mean rate of the heads that attend uniformly, of each seed that has any; NaN: none has."""
+    """A seed each: mean rate of the heads that attend uniformly; NaN where none does."""
     found = [[h.rate for h in own if h.uniform] for own in heads(results, "decay")]
-    return [float(np.mean(rates)) for rates in found if rates] or [math.nan]
+    return [float(np.mean(rates)) if rates else math.nan for rates in found]
 
 
 def rate_of_decay(results: Results) -> list[float]:
@@ -197,7 +203,8 @@ CLAIMS = [
     Claim(
         "002-2B-order",
         WRITE_UP + "B",
-        "from step 7,000 on QK moves less than OV (ratio of velocities, mean over logs)",
+        "late (from step 7,000 on; quick: 5,400) QK moves less than OV (ratio of velocities, mean "
+        "over logs)",
         published=(0.0, 1.0),
         tolerance=0.0,
         measure=lambda results: velocity_ratios(results, "decay"),

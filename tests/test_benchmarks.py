@@ -42,7 +42,7 @@ def test_every_benchmark_is_run_and_no_results_are_of_another() -> None:
     assert names is not None
     scripts = {file.stem for file in FOLDER.glob("*.py")} - set(SHARED)
     assert set(names[1].split()) == scripts
-    assert {file.stem for file in (FOLDER / "results").glob("*.json")} <= scripts
+    assert {file.stem for file in (FOLDER / "results").glob("*.json")} == scripts
 
 
 def test_ratios_are_taken_within_rounds(harness) -> None:

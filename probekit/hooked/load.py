@@ -205,8 +205,7 @@ def _read(card: Card, where: str | Path, *, offline: bool) -> nn.Module:
     cls: Any = found
     try:
         with _quiet():
-            if offline:
-                _check_memory(cls.config_class.from_pretrained(where, local_files_only=True))
+            _check_memory(cls.config_class.from_pretrained(where, local_files_only=offline))
             model, report = cls.from_pretrained(
                 where,
                 local_files_only=offline,
@@ -231,7 +230,8 @@ def _check_memory(config: Any) -> None:
         # Some lack one, some have a list with a size a layer (Gemma 3n): these count as nothing.
         width, layers, inner, rows = (size if is_whole(size) else 0 for size in sizes)
         numbers = layers * width * (4 * width + 2 * inner) + rows * width
-        check_memory("what its config.json says", 0, numbers)  # stored in a byte each, at least
+        # Stored in four bits each, at least.
+        check_memory("what its config.json says", 0, numbers // 2)
 
 
 def _cached(card: Card) -> bool:

@@ -63,13 +63,16 @@ def test_a_dead_proxy_is_found_out_at_once(monkeypatch, empty_cache):
     assert str(error.value) == not_here(empty_cache)
 
 
+class Config(transformers.BertConfig):
+    """A config that is there."""
+
+    @classmethod
+    def from_pretrained(cls, *_: Any, **__: Any) -> Any:
+        return cls()
+
+
 def test_an_interrupted_download_is_taken_up_again(monkeypatch, empty_cache):
     asked: list[bool] = []
-
-    class Config(transformers.BertConfig):
-        @classmethod
-        def from_pretrained(cls, *_: Any, **__: Any) -> Any:
-            return cls()
 
     class Pretrained(transformers.BertModel):
         config_class = Config
@@ -95,6 +98,8 @@ def test_the_hub_is_asked_where_it_answers(monkeypatch, empty_cache):
             pass
 
     class Pretrained(transformers.BertModel):
+        config_class = Config
+
         @classmethod
         def from_pretrained(cls, name: Any, **kwargs: Any) -> Any:
             asked.append((name, kwargs["local_files_only"]))
@@ -110,3 +115,22 @@ def test_the_hub_is_asked_where_it_answers(monkeypatch, empty_cache):
     assert asked == [("sentence-transformers/all-MiniLM-L6-v2", False)]
     tried = "checkpoint sentence-transformers/all-MiniLM-L6-v2 cannot be loaded (gone)"
     assert str(error.value) == f"{not_here(empty_cache, 'the hub did not give them')}: {tried}"
+
+
+def test_an_enormous_model_is_refused_from_the_hub_too(monkeypatch, empty_cache):
+    class Enormous(Config):
+        @classmethod
+        def from_pretrained(cls, *_: Any, **__: Any) -> Any:
+            return cls(num_hidden_layers=10**9)
+
+    class Pretrained(transformers.BertModel):
+        config_class = Enormous
+
+        @classmethod
+        def from_pretrained(cls, *_: Any, **__: Any) -> Any:
+            raise AssertionError("it was asked for")
+
+    monkeypatch.setattr(loading, "hub_answers", lambda: True)
+    monkeypatch.setattr(loading.transformers, "BertModel", Pretrained)
+    with pytest.raises(pk.CardError, match=r"takes [0-9,]+ GiB of memory"):
+        pk.load("minilm")

@@ -114,3 +114,23 @@ def test_verdicts_follow_the_rate_of_decay():
     assert verdicts(1.2e-3, 0.0)["002-2B-heads"] == "not reproduced"
     assert verdicts(1e-3, 2e-4)["002-2B-flat"] == "not reproduced"
     assert verdicts(1e-4, 1e-4)["002-2B-flat"] == "explained by null"
+
+
+def test_a_seed_without_a_uniform_head_is_not_left_out():
+    used = decaying(1e-3, 0.1)
+    for row in used.rows:
+        row["entropy"] = [[0.5, 0.5]]
+    runs = {"decay": [decaying(1e-3, 0.1), used], "no-decay": [decaying(0.0, 0.1)] * 2}
+    first, second = RECIPE.uniform_rates(RECIPE.Results(RECIPE.Config(), runs))
+    assert first == pytest.approx(1, rel=1e-6) and math.isnan(second)
+
+
+@pytest.mark.parametrize(("steps", "late"), [(25_000, 7_000), (9_000, 7_000), (6_000, 5_400)])
+def test_late_is_as_published_or_the_last_tenth(steps, late):
+    config = RECIPE.Config(steps=steps)
+    assert RECIPE.late(config) == late
+    run = decaying(1e-3, 0.1)
+    for row in run.rows:
+        row["parts"]["QK"] = row["parts"]["QK"] | {"velocity": 0.2 if row["step"] >= late else 9.0}
+    runs = {"decay": [run], "no-decay": [run]}
+    assert RECIPE.velocity_ratios(RECIPE.Results(config, runs), "decay") == pytest.approx([2.0])

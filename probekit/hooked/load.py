@@ -226,7 +226,7 @@ def _read(card: Card, where: str | Path, *, offline: bool) -> nn.Module:
 def _check_memory(config: Any) -> None:
     """Refuse a config of an enormous model; what transformers itself asks for comes in pieces."""
     for one in (config, *(getattr(config, name) for name in type(config).sub_configs)):
-        sizes = (getattr(one, name, None) for name in _SIZES)
+        sizes: list[Any] = [getattr(one, name, None) for name in _SIZES]
         # Some lack one, some have a list with a size a layer (Gemma 3n): these count as nothing.
         width, layers, inner, rows = (size if is_whole(size) else 0 for size in sizes)
         numbers = layers * width * (4 * width + 2 * inner) + rows * width

@@ -1,18 +1,17 @@
 """The bridge that :func:`probekit.load` returns, and clean names for its weights."""
 
 from collections.abc import Mapping
-from types import MethodType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
-from transformer_lens.model_bridge.generalized_components import NormalizationBridge
 
 from .. import seam
 from ..errors import CardError
 from .equilibrium_model import EquilibriumModel
 from .offloaded import refuse_offloaded
+from .silent import silence
 
 _WRAPPER = "_original_component."
 
@@ -37,24 +36,9 @@ def hooked(bridge: TransformerBridge) -> HookedModel:
     # TransformerLens's builder names its own class; only methods differ, so the class may change.
     bridge.__class__ = HookedModel
     seam.acquire(bridge)
-    for module in bridge.modules():
-        if isinstance(module, NormalizationBridge):
-            module.__dict__["_hf_autograd_forward_with_hooks"] = MethodType(_norm, module)
+    silence(bridge)
     assert isinstance(bridge, HookedModel)
     return bridge
-
-
-def _norm(self: NormalizationBridge, x: Tensor) -> Tensor:
-    """A wrapped norm by itself, unless somebody listens to what is inside it.
-
-    TransformerLens computes the scale and the normalised values at every call, heard or not: on
-    MiniLM that is a twentieth of a forward.
-    """
-    hooks = (self.hook_scale, self.hook_normalized)
-    if any(hook._forward_hooks or hook._backward_hooks for hook in hooks):
-        return type(self)._hf_autograd_forward_with_hooks(self, x)
-    assert self.original_component is not None
-    return self.original_component(x).to(x.dtype)
 
 
 def weights(model: TransformerBridge | EquilibriumModel) -> dict[str, Tensor]:

@@ -122,7 +122,8 @@ def shifted_right(labels: Int[Tensor, "example target"], config: Any) -> Tensor:
 
 
 def _decoded(model: HookedModel, batch: LemmaExamples, said: Tensor) -> Tensor:
-    return model(batch.ids, attention_mask=batch.mask, decoder_input=said)
+    # Nothing is generated, so that no keys and values are kept: a sixth of a small forward.
+    return model(batch.ids, attention_mask=batch.mask, decoder_input=said, use_cache=False)
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

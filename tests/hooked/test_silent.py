@@ -1,0 +1,180 @@
+"""Components that nobody listens to are stepped over, and nobody who listens misses anything."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import families
+import pytest
+import torch
+from torch import Tensor, nn
+from transformer_lens.hook_points import HookPoint
+from transformer_lens.model_bridge import generalized_components as lens
+
+import probekit as pk
+from probekit.hooked import model as hooked_model
+from probekit.hooked import silent
+from probekit.hooks import remove_hook
+
+WRAPPED = [name for name in families.ALL if name != "native"]
+
+
+@contextmanager
+def listening(point: HookPoint, hear: Any, **kwargs: Any) -> Iterator[None]:
+    handle = point.add_hook(hear, **kwargs)
+    try:
+        yield
+    finally:
+        remove_hook(point, handle)
+
+
+def heard(family: families.Family, names: list[str]) -> dict[str, list[Tensor]]:
+    """What hooks at these points are given in one forward, in order."""
+    given: dict[str, list[Tensor]] = {}
+
+    def keep(value: Any, hook: Any, name: str) -> None:
+        if isinstance(value, Tensor):
+            given.setdefault(name, []).append(value.clone())
+
+    with ExitStack() as stack:
+        for name in names:
+            point = family.model.hook_dict[name]
+            stack.enter_context(listening(point, partial(keep, name=name)))
+        family.run()
+    return given
+
+
+@pytest.fixture
+def plain(monkeypatch, request) -> families.Family:
+    """The same family as TransformerLens builds it, where every component runs."""
+    monkeypatch.setattr(hooked_model, "silence", lambda bridge: None)
+    return families.ALL[request.node.callspec.params["family"]]()
+
+
+@pytest.mark.parametrize("family", WRAPPED, indirect=True)
+def test_a_hook_anywhere_is_given_what_it_would_be_given_anyway(family, plain):
+    assert not any(isinstance(module, silent._Silent) for module in plain.model.modules())
+    names = list(family.model.hook_dict)
+    expected = heard(plain, names)
+    assert len(expected) > 30
+    for name in names:
+        alone = heard(family, [name]).get(name, [])
+        assert len(alone) == len(expected.get(name, [])), name
+        for ours, theirs in zip(alone, expected.get(name, []), strict=True):
+            # SDPA where the pattern is not heard, eager where all are.
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("family", WRAPPED, indirect=True)
+def test_the_output_is_the_same_to_the_bit(family, plain):
+    assert torch.equal(family.run(), plain.run())
+
+
+@pytest.mark.parametrize("name", ["bert", "bert encoder", "clip", "vit"])
+def test_only_who_is_listened_to_runs(name, built, monkeypatch):
+    entered: list[nn.Module] = []
+    for kind in (lens.LinearBridge, lens.MLPBridge, lens.AttentionBridge, lens.BlockBridge):
+
+        def spy(self: Any, *args: Any, _real: Any = kind.forward, **kwargs: Any) -> Any:
+            entered.append(self)
+            return _real(self, *args, **kwargs)
+
+        monkeypatch.setattr(kind, "forward", spy)
+    family = built(name)
+    blocks = next(blocks for key, blocks in family.model.named_children() if "blocks" in key)
+    family.run()
+    assert not [module for module in entered if isinstance(module, silent._Silent)]
+    query = blocks[0].attn.q
+    with listening(query.hook_out, lambda value, hook: None):
+        family.run()
+    assert [module for module in entered if isinstance(module, silent._Silent)] == [query]
+
+
+@pytest.mark.parametrize("part", ["", ".attn", ".mlp", ".attn.q", ".ln2"])
+def test_pytorchs_own_hooks_on_a_component_are_called(part, built):
+    family = built("clip")
+    component = family.model.get_submodule(f"text_blocks.1{part}")
+    calls: list[str] = []
+    handles = [
+        component.register_forward_hook(lambda *_: calls.append("after")),
+        component.register_forward_pre_hook(lambda *_: calls.append("before")),
+    ]
+    family.run()
+    for handle in handles:
+        handle.remove()
+    assert calls == ["before", "after"]
+
+
+def test_a_backward_hook_is_called():
+    family = families.bert()
+    point = family.model.blocks[0].hook_out
+    seen: list[Tensor] = []
+    with listening(point, lambda grad, hook: seen.append(grad.clone()), dir="bwd"):
+        family.model(*family.args, **family.kwargs).sum().backward()
+    assert [grad.shape for grad in seen] == [(3, 7, 32)]
+
+
+def test_a_forward_can_stop_at_a_layer(built, monkeypatch):
+    family = built("bert encoder")
+    # TransformerLens finds the layer in names of this form only.
+    monkeypatch.setattr(family.model.blocks[1], "name", "layers.1")
+    with pk.attach(family.model, pk.Record("0.resid_post")) as run, torch.no_grad():
+        stopped = family.model(*family.args, **family.kwargs, stop_at_layer=1)
+    assert torch.equal(stopped, run["record"].values)
+
+
+@pytest.mark.parametrize("flag", [False, True])
+def test_nothing_of_a_forward_stays_behind(flag):
+    """TransformerLens keeps the residual before a norm, to be cleared by the attention after it."""
+    family = families.bert()
+    family.model.set_use_hook_mlp_in(flag)
+    with pk.attach(family.model, pk.Record("0.resid_post")):  # its block runs
+        family.run()
+    family.model(*family.args, **family.kwargs)
+    kept = [
+        name
+        for name, module in family.model.named_modules()
+        if isinstance(module.__dict__.get("_captured_pre_ln_residual"), Tensor)
+    ]
+    assert kept == []
+
+
+def test_a_block_by_hand_answers_as_transformerlens_does(built):
+    family = built("bert encoder")
+    with pk.attach(
+        family.model, pk.Record("0.resid_pre"), pk.Record("0.resid_post", name="after")
+    ) as run:
+        family.model(family.args[0])
+    answer = family.model.blocks[0](run["record"].values)
+    assert isinstance(answer, tuple)
+    torch.testing.assert_close(answer[0].detach(), run["after"].values)
+
+
+def test_a_copy_listens_to_its_own_hooks(built):
+    family = built("bert")
+    twin = copy.deepcopy(family)
+    calls: list[str] = []
+    twin.model.blocks[0].attn.q.hook_out.add_hook(lambda value, hook: calls.append("copy"))
+    family.run()
+    assert calls == []
+    twin.run()
+    assert calls == ["copy"]
+
+
+def test_norms_run_under_autocast(built, monkeypatch):
+    """On a GPU a bare norm would then answer in float32, and TransformerLens's as it is asked."""
+    entered: list[nn.Module] = []
+    real = lens.NormalizationBridge.forward
+
+    def spy(self: Any, *args: Any, **kwargs: Any) -> Any:
+        entered.append(self)
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(lens.NormalizationBridge, "forward", spy)
+    built("vit").run()
+    assert entered == []
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        built("vit").run()
+    assert len(entered) == 5

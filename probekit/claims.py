@@ -17,6 +17,9 @@ from probekit.checks import is_whole
 from probekit.errors import RunError
 from probekit.runs import json_safe
 
+#: What :func:`decide` answers.
+VERDICTS = ("reproduced", "explained by null", "not reproduced", "blocked")
+
 
 class Blocked(Exception):
     """Raised by a claim's `measure` or `null`: the argument says what is missing."""
@@ -129,7 +132,7 @@ def row_fault(row: Any) -> str | None:
         fits |= {"text": isinstance(value, str), "count": is_whole(value)}
         if name not in row or not any(fits[kind] for kind in kinds.split()):
             return f"{name} is {value!r}"
-    return None
+    return None if row["verdict"] in VERDICTS else f"verdict is {row['verdict']!r}"
 
 
 #: Of what kinds the values of a row may be.

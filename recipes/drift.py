@@ -288,7 +288,7 @@ def present(config: Config, results: Results, run_dir: Path) -> None:
             "velocity": (draw.velocity_figure(arms, decay, begin), VELOCITY.format(begin)),
             "norm": (draw.norm_figure(arms, decay, begin), NORM),
             "displacement": (draw.displacement_figure(arms), DISPLACEMENT),
-            "attention": (draw.attention_figure(arms), ATTENTION),
+            "attention": (draw.attention_figure(arms, config.seeds), ATTENTION),
             "heads": (draw.heads_figure({arm: heads(results, arm) for arm in ARMS}), HEADS),
             "rule": (draw.rule_figure(arms, ("QKV", "QK", "V"), RULE_EVERY), RULE),
         },

@@ -1,6 +1,7 @@
 """The ledger against what runs wrote; FINDINGS.md against the ledger."""
 
 import json
+import re
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -160,11 +161,11 @@ def test_bad_folders(tmp_path) -> None:
         with pytest.raises(RunError) as error:
             read_findings([tmp_path])
         assert str(error.value).replace(str(file), "FILE") == f"{why}; run the recipe again"
-    written(tmp_path / "other", "a", "paper", row(interval=[1]))
-    with pytest.raises(
-        RunError, match=r"run writes: claim 1: interval is \[1\]; run the recipe again"
-    ):
-        read_findings([tmp_path / "other"])
+    for key, wrong in (("interval", [1]), ("verdict", "proven")):
+        written(tmp_path / key, "a", "paper", row(**{key: wrong}))
+        why = re.escape(f"run writes: claim 1: {key} is {wrong!r}; run the recipe again")
+        with pytest.raises(RunError, match=why):
+            read_findings([tmp_path / key])
 
 
 @pytest.mark.real

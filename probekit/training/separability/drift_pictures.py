@@ -65,13 +65,13 @@ def displacement_figure(arms: Arms) -> Figure:
     return _finished(figure, axes)
 
 
-def attention_figure(arms: Arms) -> Figure:
+def attention_figure(arms: Arms, seeds: Sequence[int]) -> Figure:
     """Attention entropy of every head and seed, beside uniform attention."""
     figure, axes = _panels(arms, "entropy / ln(visible keys)", log=False)
     for axis, runs in zip(axes, arms.values(), strict=True):
-        for seed, run in enumerate(runs):
-            lines = axis.plot(run.steps, run.entropy, color=f"C{seed}", lw=0.8)
-            lines[0].set_label(f"run {seed}, by head")
+        for index, (seed, run) in enumerate(zip(seeds, runs, strict=False)):
+            lines = axis.plot(run.steps, run.entropy, color=f"C{index}", lw=0.8)
+            lines[0].set_label(f"seed {seed}, by head")
         axis.axhline(1, color="k", ls="--", lw=1, label="uniform attention")
     return _finished(figure, axes)
 

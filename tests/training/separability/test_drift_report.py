@@ -101,9 +101,9 @@ def test_without_decay_no_velocity_of_decay_is_drawn():
 def test_displacement_and_attention_have_their_references():
     figure = displacement_figure(ARMS)
     assert lines(figure, "decayed to 0")[:, 1].tolist() == [1, 1]
-    figure = attention_figure(ARMS)
+    figure = attention_figure(ARMS, range(42, 42 + len(RUNS)))
     assert lines(figure, "uniform attention")[:, 1].tolist() == [1, 1]
-    assert lines(figure, "run 0, by head")[:, 1].tolist() == [1.0] * len(STEPS)
+    assert lines(figure, "seed 42, by head")[:, 1].tolist() == [1.0] * len(STEPS)
     legend: Any = figure.axes[-1].get_legend()
     names = [text.get_text() for text in legend.get_texts()]
     assert sorted(names) == sorted(set(names)) and "90 % held-out accuracy" in names

@@ -1,8 +1,8 @@
 """The ledger against what runs wrote; FINDINGS.md against the ledger."""
 
 import json
-import re
 import math
+import re
 from pathlib import Path
 from types import SimpleNamespace
 

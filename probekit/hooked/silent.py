@@ -107,9 +107,19 @@ def silence(bridge: nn.Module) -> None:
         if isinstance(module, lens.NormalizationBridge):
             module.__dict__["_hf_autograd_forward_with_hooks"] = MethodType(_norm, module)
         if type(module) in _CLASSES and _served(module):
-            own = [ears[child] for child in module.children() if isinstance(child, HookPoint)]
-            module.__dict__[_EARS] = sum(own, _ears(module))
+            heard = [ears[point] for point in _points(module)]
+            module.__dict__[_EARS] = sum(heard, _ears(module))
             module.__class__ = _CLASSES[type(module)]
+
+
+def _points(module: Any) -> list[HookPoint]:
+    """The hook points that a component calls itself."""
+    points = [child for child in module.children() if isinstance(child, HookPoint)]
+    if isinstance(module, lens.MLPBridge):  # where Hugging Face's does not call its projections
+        parts = ("in", "hook_in"), ("input", "hook_in"), ("out", "hook_out")
+        own = module._modules
+        points += [getattr(own[part], name) for part, name in parts if hasattr(own.get(part), name)]
+    return points
 
 
 def _pass_on(placeholder: Any, part: str, name: str, ears: dict[HookPoint, list[Any]]) -> None:

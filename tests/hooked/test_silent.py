@@ -92,6 +92,23 @@ def test_only_who_is_listened_to_runs(name, built, monkeypatch):
     assert [module for module in entered if isinstance(module, silent._Silent)] == [query]
 
 
+def test_projections_that_are_not_called_are_heard_all_the_same(monkeypatch):
+    """TransformerLens's MLP calls their hook points itself where Hugging Face's leaves them out."""
+    family = families.clip()
+    mlp = family.model.text_blocks[0].mlp
+
+    def by_weights(self: Any, x: Tensor) -> Tensor:
+        inner = nn.functional.linear(x, self.fc1.weight, self.fc1.bias)
+        return nn.functional.linear(self.activation_fn(inner), self.fc2.weight, self.fc2.bias)
+
+    monkeypatch.setattr(type(mlp.original_component), "forward", by_weights)
+    for point in (getattr(mlp, "in").hook_in, mlp.out.hook_out):
+        calls: list[Tensor] = []
+        with listening(point, lambda value, hook, _calls=calls: _calls.append(value)):
+            family.run()
+        assert len(calls) == 1
+
+
 @pytest.mark.parametrize("part", ["", ".attn", ".mlp", ".attn.q", ".ln2"])
 def test_pytorchs_own_hooks_on_a_component_are_called(part, built):
     family = built("clip")

@@ -7,28 +7,33 @@ none. Only TransformerLens's plain components are served, whose forward is then 
 """
 
 import inspect
-from dataclasses import dataclass
-from types import MethodType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import generalized_components as lens
 from transformer_lens.model_bridge.generalized_components.base import GeneralizedComponent
 
 from .. import seam
 
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_EARS = "_probekit_ears"
-
 
 class _Silent(GeneralizedComponent):
+    #: The hook points that are called here; of one at which TransformerLens has a hook of its own,
+    #: also the key of that hook. None until :func:`silence` has looked.
+    _listeners: tuple[tuple[HookPoint, int | None], ...] | None = None
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The wrapped module's answer; the component's where somebody listens."""
-        if any(self.__dict__[_EARS]) or not self._plain(args, kwargs):
+        if self._heard() or not self._plain(args, kwargs):
             return super().__call__(*args, **kwargs)
         return self._modules["_original_component"](*args, **kwargs)  # type: ignore[misc]
+
+    def _heard(self) -> bool:
+        if self._listeners is None or _hooked(self) or _has_any_global_hook():
+            return True
+        return "forward" in self.__dict__ or any(_hooked(*each) for each in self._listeners)
 
     def _plain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether the component would hand this call on as it is."""
@@ -53,17 +58,39 @@ class AttentionBridge(_Silent, lens.AttentionBridge):
 
 class EmbeddingBridge(_Silent, lens.EmbeddingBridge):
     def _plain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        plain = isinstance(self.original_component, nn.Embedding)
+        plain = type(self.original_component) is nn.Embedding  # another may answer in float32
         return plain and len(args) == 1 and not kwargs and self._output_contribution_scale == 1
 
 
-class NormalizationBridge(_Silent, lens.NormalizationBridge):
+class _Norm(_Silent):
     def _plain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        own = self.use_native_layernorm_autograd and type(self.original_component) is nn.LayerNorm
         # Other norms, and this one under autocast, may answer in another precision than asked.
-        inside = self.original_component
-        mixed = torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")
-        own = self.use_native_layernorm_autograd and isinstance(inside, nn.LayerNorm)
-        return own and not (kwargs or mixed)
+        return (
+            own
+            and len(args) == 1
+            and not kwargs
+            and not torch.is_autocast_enabled(args[0].device.type)
+        )
+
+    def _hf_autograd_forward_with_hooks(self, x: Tensor) -> Tensor:
+        """The norm by itself, unless somebody listens to what is inside it.
+
+        TransformerLens computes the scale and the normalised values also where only the norm's
+        input or output is heard: on MiniLM that is a twentieth of a forward.
+        """
+        if _hooked(self.hook_scale) or _hooked(self.hook_normalized):
+            return super()._hf_autograd_forward_with_hooks(x)  # type: ignore[misc]
+        assert self.original_component is not None
+        return self.original_component(x).to(x.dtype)
+
+
+class NormalizationBridge(_Norm, lens.NormalizationBridge):
+    pass
+
+
+class RMSNormalizationBridge(_Norm, lens.RMSNormalizationBridge):
+    pass
 
 
 class BlockBridge(_Silent, lens.BlockBridge):
@@ -71,7 +98,8 @@ class BlockBridge(_Silent, lens.BlockBridge):
         # A block by itself answers a tuple; one layer may be told to start or to stop the forward.
         limits = self.__dict__.get("_stop_at_layer_idx"), self.__dict__.get("_start_at_layer_idx")
         alone = len(args) + len(kwargs) == 1
-        return limits == (None, None) and not (alone or self._capture_hooks_wired)
+        captures = self._capture_hooks_wired or self._read_use_hook_mlp_in()
+        return limits == (None, None) and not (alone or captures)
 
     def _filter_kwargs_for_forward(
         self, kwargs: dict[str, Any], num_positional_args: int = 0
@@ -91,6 +119,7 @@ _CLASSES: dict[type, Any] = {
     lens.AttentionBridge: AttentionBridge,
     lens.EmbeddingBridge: EmbeddingBridge,
     lens.NormalizationBridge: NormalizationBridge,
+    lens.RMSNormalizationBridge: RMSNormalizationBridge,
     lens.BlockBridge: BlockBridge,
 }
 
@@ -98,17 +127,22 @@ _CLASSES: dict[type, Any] = {
 def silence(bridge: nn.Module) -> None:
     """Let the components of ``bridge`` be stepped over where they carry no hook."""
     modules: list[Any] = list(bridge.modules())
-    ears = {point: _ears(point) for point in modules if isinstance(point, HookPoint)}
+    mirrors: dict[HookPoint, HookPoint] = {}
     for module in modules:
-        if getattr(module, "_placeholder_hooks_wired", False):
-            _pass_on(module, "in", "hook_in", ears)
-            _pass_on(module, "out", "hook_out", ears)
+        if module.__dict__.get("_placeholder_hooks_wired"):
+            for part, name in (("in", "hook_in"), ("out", "hook_out")):
+                if part in module.submodules:
+                    mirrors[getattr(module.submodules[part], name)] = getattr(module, name)
     for module in modules:
-        if isinstance(module, lens.NormalizationBridge):
-            module.__dict__["_hf_autograd_forward_with_hooks"] = MethodType(_norm, module)
         if type(module) in _CLASSES and _served(module):
-            heard = [ears[point] for point in _points(module)]
-            module.__dict__[_EARS] = sum(heard, _ears(module))
+            listeners: list[tuple[HookPoint, int | None]] = []
+            for point in _points(module):
+                mirror = mirrors.get(point)
+                if mirror is None:
+                    listeners.append((point, None))
+                else:  # that one hook is heard where the placeholder is
+                    listeners += [(point, next(iter(point._forward_hooks))), (mirror, None)]
+            module.__dict__["_listeners"] = tuple(listeners)
             module.__class__ = _CLASSES[type(module)]
 
 
@@ -120,22 +154,6 @@ def _points(module: Any) -> list[HookPoint]:
         own = module._modules
         points += [getattr(own[part], name) for part, name in parts if hasattr(own.get(part), name)]
     return points
-
-
-def _pass_on(placeholder: Any, part: str, name: str, ears: dict[HookPoint, list[Any]]) -> None:
-    """A placeholder's hook point is called by a hook at one of its parts: that one hook counts as
-    heard where the placeholder is."""
-    if part in placeholder.submodules:
-        here, there = getattr(placeholder.submodules[part], name), getattr(placeholder, name)
-        ears[here] = [_Further(here._forward_hooks), *_ears(here)[1:], *_ears(there)]
-
-
-@dataclass(frozen=True)
-class _Further:
-    hooks: dict[int, Any]
-
-    def __bool__(self) -> bool:
-        return len(self.hooks) > 1
 
 
 def _served(module: Any) -> bool:
@@ -157,18 +175,12 @@ def _is_delegating(attn: nn.Module | None) -> bool:
     return attn is not None and seam.delegating(attn)
 
 
-def _norm(self: lens.NormalizationBridge, x: Tensor) -> Tensor:
-    """A wrapped norm by itself, unless somebody listens to what is inside it.
-
-    TransformerLens computes the scale and the normalised values also where only the norm's input
-    or output is heard: on MiniLM that is a twentieth of a forward.
-    """
-    if any(_ears(self.hook_scale) + _ears(self.hook_normalized)):
-        return type(self)._hf_autograd_forward_with_hooks(self, x)
-    assert self.original_component is not None
-    return self.original_component(x).to(x.dtype)
-
-
-def _ears(module: nn.Module) -> list[Any]:
-    """Where hooks of a module are kept; empty where there are none."""
-    return [module.__dict__[name] for name in _HOOKS]
+def _hooked(module: nn.Module, but: int | None = None) -> bool:
+    """Whether a module carries any hook, ``but`` a forward hook of that key."""
+    hooks = module._forward_hooks
+    return bool(
+        (hooks and (len(hooks) > 1 or but not in hooks))
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )

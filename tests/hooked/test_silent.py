@@ -1,6 +1,7 @@
 """Components that nobody listens to are stepped over, and nobody who listens misses anything."""
 
 import copy
+import pickle
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -10,6 +11,7 @@ import families
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import generalized_components as lens
 
@@ -122,6 +124,59 @@ def test_pytorchs_own_hooks_on_a_component_are_called(part, built):
     for handle in handles:
         handle.remove()
     assert calls == ["before", "after"]
+
+
+@pytest.mark.parametrize("point", ["mlp.in.hook_in", "mlp.out.hook_out"])
+def test_a_hook_is_called_where_transformerlens_own_was_taken_out(point):
+    family = families.bert()
+    family.model.reset_hooks(including_permanent=True)
+    assert len(heard(family, [f"blocks.0.{point}"])[f"blocks.0.{point}"]) == 1
+
+
+def test_a_flag_that_wires_hooks_wires_them(monkeypatch):
+    counts = []
+    for silence in (silent.silence, lambda bridge: None):
+        monkeypatch.setattr(hooked_model, "silence", silence)
+        family = families.bert()
+        family.model.set_use_hook_mlp_in(True)
+        counts.append(len(heard(family, ["blocks.0.hook_mlp_in"])["blocks.0.hook_mlp_in"]))
+    assert counts[0] == counts[1] > 0
+
+
+def test_hooks_on_all_modules_see_every_component(built):
+    seen: list[nn.Module] = []
+    handle = register_module_forward_hook(lambda module, *_: seen.append(module))
+    try:
+        built("bert").run()
+    finally:
+        handle.remove()
+    assert sum(isinstance(module, lens.BlockBridge) for module in seen) == 2
+
+
+def test_a_norm_can_be_pickled(built):
+    norm = built("bert").model.blocks[0].ln1
+    x = torch.randn(2, 3, 32)
+    assert torch.equal(pickle.loads(pickle.dumps(norm))(x), norm(x))
+
+
+def test_a_fresh_component_of_that_class_runs(built):
+    fresh = type(built("bert").model.blocks[0].attn.q)(name="fresh")
+    fresh.set_original_component(nn.Linear(2, 2))
+    assert fresh(torch.zeros(1, 2)).shape == (1, 2)
+
+
+@pytest.mark.parametrize("kind", [nn.LayerNorm, nn.Embedding])
+def test_a_component_of_another_class_answers_in_the_precision_it_is_asked_in(kind):
+    class Upcasting(kind):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).float()
+
+    model = families.bert().model
+    component = model.blocks[0].ln1 if kind is nn.LayerNorm else model.embed
+    inside = Upcasting(32) if kind is nn.LayerNorm else Upcasting(5, 32)
+    component.set_original_component(inside.bfloat16())
+    x = torch.zeros(1, 2, 32).bfloat16() if kind is nn.LayerNorm else torch.zeros(1, 2).long()
+    assert component(x).dtype == torch.bfloat16
 
 
 def test_a_backward_hook_is_called():

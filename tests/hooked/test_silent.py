@@ -71,9 +71,12 @@ def test_a_hook_anywhere_is_given_what_it_would_be_given_anyway(family, plain):
 
 
 @pytest.mark.parametrize("family", WRAPPED, indirect=True)
-def test_the_output_is_the_same(family, plain):
-    # Not to the bit: where in memory two models lie may decide how a product is rounded.
-    assert_close_to_largest(family.run(), plain.run())
+def test_the_output_is_the_same_to_the_bit(family, plain, monkeypatch):
+    stepped_over = family.run()
+    # Another model lies elsewhere in memory, which may decide how a product is rounded.
+    assert_close_to_largest(stepped_over, plain.run())
+    monkeypatch.setattr(silent._Silent, "_heard", lambda self: True)
+    assert torch.equal(stepped_over, family.run())
 
 
 @pytest.mark.parametrize("name", ["bert", "bert encoder", "clip", "vit"])

@@ -67,13 +67,13 @@ def all_modules(*roots: nn.Module) -> list[nn.Module]:
     deep: for each attachment that would cost as much as a layer's forward.
     """
     seen: dict[nn.Module, None] = {}
-    waiting = list(reversed(roots))
+    waiting: list[nn.Module | None] = list(reversed(roots))
     while waiting:
         module = waiting.pop()
-        if module not in seen:
+        if module is not None and module not in seen:
             seen[module] = None
-            children = [child for child in module._modules.values() if child is not None]
-            waiting.extend(reversed(children))
+            if module._modules:
+                waiting.extend(reversed(module._modules.values()))
     return list(seen)
 
 

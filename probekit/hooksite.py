@@ -11,6 +11,7 @@ reach the output":
 refused       an edit would change nothing; ``attach`` raises, naming what to edit instead.
 """
 
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -99,24 +100,56 @@ def hook_points(model: nn.Module) -> dict[str, HookPoint]:
     return {name: module for name, module in model.named_modules() if isinstance(module, HookPoint)}
 
 
-def find_sites(model: nn.Module) -> Iterator[HookSite]:
-    """Every site of ``model``, in the order of the forward pass."""
-    hooks = hook_points(model)
-    cfg = getattr(model, "cfg", None)
-    n_heads = getattr(cfg, "n_heads", None)
-    blocks: dict[tuple[str, int], dict[str, str]] = {}
-    for name in hooks:
+def find_sites(
+    model: nn.Module, hooks: dict[str, HookPoint], part: str | None = None
+) -> Iterator[HookSite]:
+    """Every site of ``model``, or those of one part, in the order of the forward pass.
+
+    Args:
+        hooks: its :func:`hook_points`.
+    """
+    n_heads = getattr(getattr(model, "cfg", None), "n_heads", None)
+    blocks = _blocks_of(tuple(hooks))
+    stacks = list(dict.fromkeys(stack for stack, _ in blocks))
+    wanted = [each for each in PART_AXES if part in (None, each)]
+    if "embed" in wanted:
+        yield from _unlayered(hooks, stacks, "embed")
+    for (stack, layer), block in blocks.items():
+        yield from _block_sites(model, hooks, block, stack, layer, n_heads, wanted)
+    for each in ("ln_final", "logits"):
+        if each in wanted:
+            yield from _unlayered(hooks, stacks, each)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Hook names of one block by what they are called within it, and its attentions.
+
+    Of an attention: "self" or "cross" where there are both, its module, and names by part.
+    """
+
+    names: dict[str, str]
+
+    @functools.cached_property
+    def attentions(self) -> list[tuple[str | None, str, dict[str, tuple[str, ...]]]]:
+        modules = {rest.partition(".")[0] for rest in self.names if "." in rest}
+        has_cross = "cross_attn" in modules
+        own = "self_attn" if "self_attn" in modules else "attn"
+        cross = [("cross", "cross_attn", _CROSS)] if has_cross else []
+        return [("self" if has_cross else None, own, _IN_BLOCK), *cross]
+
+
+@functools.lru_cache(maxsize=16)  # a model has hundreds of names, and every attachment asks
+def _blocks_of(names: tuple[str, ...]) -> dict[tuple[str, int], _Block]:
+    """By stack and layer, in their order."""
+    blocks: dict[tuple[str, int], _Block] = {}
+    for name in names:
         match = _BLOCK.match(name) or _LEGACY.match(name)
         if match:
             key = (match["stack"] or "", int(match["layer"]))
-            blocks.setdefault(key, {})[match["rest"]] = name
+            blocks.setdefault(key, _Block({})).names[match["rest"]] = name
     stacks = list(dict.fromkeys(stack for stack, _ in blocks))
-    yield from _unlayered(hooks, stacks, "embed")
-    for stack in stacks:
-        for layer in sorted(layer for s, layer in blocks if s == stack):
-            yield from _block_sites(model, hooks, blocks[stack, layer], stack, layer, n_heads)
-    yield from _unlayered(hooks, stacks, "ln_final")
-    yield from _unlayered(hooks, stacks, "logits")
+    return dict(sorted(blocks.items(), key=lambda each: (stacks.index(each[0][0]), each[0][1])))
 
 
 def _unlayered(hooks: dict[str, HookPoint], stacks: list[str], part: str) -> Iterator[HookSite]:
@@ -135,26 +168,19 @@ def _first(hooks: dict[str, HookPoint], part: str, prefix: str) -> str | None:
 def _block_sites(
     model: nn.Module,
     hooks: dict[str, HookPoint],
-    names: dict[str, str],
+    block: _Block,
     stack: str,
     layer: int,
     n_heads: int | None,
+    parts: list[str],
 ) -> Iterator[HookSite]:
-    has_cross = any(rest.startswith("cross_attn.") for rest in names)
-    tables: list[tuple[str | None, str, dict[str, tuple[str, ...]]]] = []
-    own = "self_attn" if any(rest.startswith("self_attn.") for rest in names) else "attn"
-    tables.append(("self" if has_cross else None, own, _IN_BLOCK))
-    if has_cross:
-        tables.append(("cross", "cross_attn", _CROSS))
-    for attn, module_name, table in tables:
+    names = block.names
+    for attn, module_name, table in block.attentions:
         module = _attention_module(model, names, module_name)
-        post_norm = _norm_inside(model, names, module)
-        for part, templates in table.items():
-            rests = [template.format(A=module_name) for template in templates]
-            if part == "attn_out" and post_norm:
-                rests = [f"{module_name}.o.hook_out"]
-            if part == "resid_mid" and post_norm:
-                rests = ["ln1.hook_out"]
+        for part in (part for part in table if part in parts):
+            rests = [template.format(A=module_name) for template in table[part]]
+            if part in ("attn_out", "resid_mid") and _norm_inside(model, names, module):
+                rests = [f"{module_name}.o.hook_out" if part == "attn_out" else "ln1.hook_out"]
             rest = next((rest for rest in rests if rest in names), None)
             if rest is None:
                 continue
@@ -207,10 +233,8 @@ def _judge(
 def _attention_module(
     model: nn.Module, names: dict[str, str], module_name: str
 ) -> nn.Module | None:
-    for rest, name in names.items():
-        if rest == f"{module_name}.hook_pattern":
-            return model.get_submodule(name.removesuffix(".hook_pattern"))
-    return None
+    name = names.get(f"{module_name}.hook_pattern")
+    return None if name is None else model.get_submodule(name.removesuffix(".hook_pattern"))
 
 
 def _live_scores(attn: nn.Module | None) -> HookPoint | None:

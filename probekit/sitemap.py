@@ -1,13 +1,14 @@
 """Answering addresses: which sites of a model an address means, and which there are."""
 
 from dataclasses import replace
+from functools import cached_property
 from itertools import groupby
 
 import pandas as pd
 from torch import nn
 
 from .errors import SiteError, unknown
-from .hooksite import HookSite, find_sites
+from .hooksite import HookSite, find_sites, hook_points
 from .site import PART_AXES, Site
 
 
@@ -16,13 +17,19 @@ class SiteMap:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self.sites = tuple(find_sites(model))
-        if not self.sites:
+        self._hooks = hook_points(model)
+        self._of_part: dict[str, list[HookSite]] = {}
+        if next(find_sites(model, self._hooks), None) is None:
             raise SiteError(
                 f"{type(model).__name__} has no TransformerLens hook points under names such as "
                 "'blocks.0.attn.hook_pattern'; load it with pk.load(..., hf_model=...) or wrap it "
                 "in a TransformerBridge"
             )
+
+    @cached_property
+    def sites(self) -> tuple[HookSite, ...]:
+        """All of them, in the order of the forward pass."""
+        return tuple(find_sites(self.model, self._hooks))
 
     def resolve(self, site: Site) -> tuple[HookSite, ...]:
         """The hook sites that ``site`` means, in the order of the forward pass.
@@ -30,7 +37,9 @@ class SiteMap:
         Raises:
             SiteError: nothing matches; the message names what there is and what is closest.
         """
-        found = [here for here in self.sites if here.part == site.part]
+        if site.part not in self._of_part:  # all parts of all layers would take milliseconds
+            self._of_part[site.part] = [*find_sites(self.model, self._hooks, site.part)]
+        found = self._of_part[site.part]
         if not found:
             parts = ", ".join(dict.fromkeys(here.part for here in self.sites))
             raise SiteError(f"site '{site}': this model has no {site.part!r}; it has: {parts}")

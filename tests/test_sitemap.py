@@ -67,6 +67,7 @@ def test_every_listed_address_means_that_one_site(family):
         (here,) = sitemap.resolve(parse_site(row.site))
         assert (here.name, here.part, here.stack) == (row.hook, row.part, row.stack)
         assert here.hook is family.model.hook_dict[row.hook]
+        assert (here.write == "refused", here.why_not) == (row.edit == "refused", row.note)
 
 
 @pytest.mark.parametrize("family", families.ALL, indirect=True)

@@ -150,7 +150,9 @@ def fit_modulator(
     named = {name: p for name, p in module.named_parameters() if p.requires_grad}
     trained = list(named.values())
     groups = [{"params": [p], "factor": _factor(name, factors)} for name, p in named.items()]
-    optimizer = torch.optim.AdamW(groups, lr=training.lr, weight_decay=training.weight_decay)
+    optimizer = torch.optim.AdamW(
+        groups, lr=training.lr, weight_decay=training.weight_decay, fused=True
+    )
     trace = {
         _ALPHA: torch.zeros(len(rates) + 1, *module.alpha.shape),
         _LOSS: torch.zeros(len(rates)),

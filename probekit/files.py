@@ -5,7 +5,7 @@ Whatever is wrong with a file, the error names it, says why, and what to do. Not
 
 import json
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -93,19 +93,18 @@ def check_plain(value: Any) -> None:
         ValueError: it holds such.
     """
     level = [value]
-    for _ in range(_DEEPEST):
+    for _ in range(_DEEPEST + 1):
         if any(type(each) is int and each not in WHOLE for each in level):
             raise ValueError("a whole number in it takes more than 64 bits")
-        level = [inner for each in level for inner in _inside(each)]
-        if not level:
+        nested = [each for each in level if isinstance(each, Mapping | list | tuple)]
+        if not nested:
             return
+        level = [inner for each in nested for inner in _inside(each)]
     raise ValueError(f"lists or tables in it are nested more than {_DEEPEST} deep")
 
 
-def _inside(value: Any) -> Iterator[Any] | Sequence[Any]:
-    if isinstance(value, Mapping):
-        return iter(value.values())
-    return value if isinstance(value, list | tuple) else ()
+def _inside(value: Mapping[Any, Any] | Sequence[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, Mapping) else value
 
 
 @contextmanager

@@ -37,6 +37,7 @@ from typing import Any
 import probekit as pk
 import probekit.recipes
 from probekit.claims import Claim
+from probekit.terrain.curve_measures import MEASURES
 from probekit.terrain.modulation import (
     KINDS,
     MODULATED,
@@ -65,7 +66,6 @@ from probekit.terrain.units import (
 NAME = "lerp"
 WRITE_UP = "Geometric Terrain Analysis, residual modulator"
 CORRECTED = "the same, corrected"
-MEASURES = ("pearson", "nouns", "gradient", "preservation")
 PROMPTS = (
     "summarize: The kitten chased a ball of wool under the kitchen table.",
     "summarize: A force that acts on a body changes its momentum.",

@@ -5,12 +5,21 @@ from collections.abc import Callable
 from typing import Any
 
 import families
+import pytest
 import torch
 from torch import Tensor, nn
 
 from probekit import seam
+from probekit.errors import ProbekitError
 from probekit.hooked.model import weights
 from probekit.hooksite import hook_points
+
+
+def refused(message: str, function: Callable[..., Any], *args: Any, **keywords: Any) -> None:
+    """Whether a call is refused with exactly that message."""
+    with pytest.raises(ProbekitError) as error:
+        function(*args, **keywords)
+    assert str(error.value) == message
 
 
 def identity(tensor: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from .modulation import MODULATED
 from .resampling import difference
 
 Readings = Mapping[str, Any]
-MEASURES = {
+LABELS = {
     "pearson": "Pearson with path similarity",
     "nouns": "Pearson of pairs of nouns",
     "gradient": "gradient of mean cosines",
@@ -34,7 +34,7 @@ def controls_figure(curves: Mapping[str, Readings], alpha: float) -> Figure:
     """The modulator less each control at one alpha, with intervals."""
     figure, axes = plt.subplots(2, 2, figsize=(8, 6.6), sharey=True)
     controls = [kind for kind in curves if kind != MODULATED]
-    for axis, (name, label) in zip(axes.flat, MEASURES.items(), strict=True):
+    for axis, (name, label) in zip(axes.flat, LABELS.items(), strict=True):
         for place, kind in enumerate(controls):
             value, low, high = difference(curves[MODULATED], curves[kind], name, alpha)
             colour, mark, _ = STYLES.get(kind, PLAIN)
@@ -105,7 +105,7 @@ def phase_figure(curves: Mapping[str, Readings], constants: Sequence[float]) -> 
     """
     figure, axes = plt.subplots(2, 2, figsize=(9.5, 8))
     whole = {kind: curve for kind, curve in curves.items() if "bends" in curve}
-    for axis, (name, label) in zip(axes.flat, MEASURES.items(), strict=True):
+    for axis, (name, label) in zip(axes.flat, LABELS.items(), strict=True):
         printed = ", ".join(map(str, constants))
         for constant in constants:
             axis.axvline(constant, color="k", lw=0.7, ls=":", label=printed)

@@ -25,6 +25,7 @@ from malformed import (
 )
 
 import probekit as pk
+from probekit.files import check_plain
 from probekit.measurement import Measurement
 from probekit.modulators import LerpModulator, SimplexField, load_modulator, save_modulator
 
@@ -72,6 +73,16 @@ def test_what_is_no_item(node):
     if isinstance(node, dict):
         with refused_well("item"):
             pk.from_dict(node)
+
+
+@pytest.mark.parametrize("inside", [1, 0.5, "text"])
+def test_plain_data_is_as_deep_as_its_lists(inside: Any):
+    value = inside
+    for _ in range(100):
+        value = [value]
+    check_plain(value)
+    with pytest.raises(ValueError, match="nested more than 100 deep"):
+        check_plain([value])
 
 
 def test_an_item_nested_deep():

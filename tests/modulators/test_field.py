@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from checks import refused
 
 from probekit.errors import ProbekitError
 from probekit.modulators import SimplexField
@@ -253,12 +254,6 @@ def test_health():
     assert field.health(stream(7, 12)).keys() - health.keys() == {
         f"k{k}.{name}" for k in (2, 3) for name in ("gate_std", "share_v2_positive")
     }
-
-
-def refused(message: str, function, *args, **keywords) -> None:
-    with pytest.raises(ProbekitError) as error:
-        function(*args, **keywords)
-    assert str(error.value) == message
 
 
 def test_config_holds_every_argument():

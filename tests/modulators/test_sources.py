@@ -1,23 +1,22 @@
-"""Rows from neighbours against loops, and what a reconstruction reads of noise."""
+"""Rows from relations, vertices and neighbours, and what a reconstruction reads of noise."""
+
+import math
 
 import numpy as np
 import pytest
 import torch
+from checks import refused
 from unchecked import unchecked
 
 from probekit.errors import ProbekitError
+from probekit.geometry import regular_simplex
 from probekit.modulators import (
     from_relations,
     neighbour_rows,
+    pool_simplices,
     reconstruction,
     reconstruction_null,
 )
-
-
-def refused(message: str, function, *args, **keywords) -> None:
-    with pytest.raises(ProbekitError) as error:
-        function(*args, **keywords)
-    assert str(error.value) == message
 
 
 @pytest.mark.parametrize("items", [7, 1003])  # 1003: two batches
@@ -102,4 +101,57 @@ def test_what_reconstruction_refuses() -> None:
     refused(message, unchecked, reconstruction, torch.eye(5), torch.eye(4))
     refused(
         "draws must be a whole number from 1, not 0", reconstruction_null, torch.eye(5), 2, draws=0
+    )
+
+
+def test_relations_of_full_rank_are_reproduced():
+    unit = torch.nn.functional.normalize(torch.randn(12, 4, dtype=torch.float64), dim=-1)
+    rows = from_relations(unit @ unit.T, 4)
+    torch.testing.assert_close(rows @ rows.T, unit @ unit.T)
+
+
+def test_relations_are_the_top_eigenvectors():
+    noise = np.random.default_rng(0).normal(size=(9, 9))
+    similarity = noise + noise.T  # with negative eigenvalues
+    values, vectors = np.linalg.eigh(similarity)
+    top = np.argsort(values)[::-1][:3]
+    expected = vectors[:, top] * np.sqrt(np.maximum(values[top], 0))
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    rows = from_relations(torch.tensor(similarity), 3).numpy()
+    np.testing.assert_allclose(rows @ rows.T, expected @ expected.T, atol=1e-12)
+    np.testing.assert_allclose(abs(rows[:, 0]), abs(expected[:, 0]), atol=1e-12)  # largest first
+    rows = from_relations(torch.tensor(similarity), 9).numpy()
+    assert (rows[:, values[::-1] < 0] == 0).all()
+
+
+def test_pooling_sums_vertices():
+    vertices = torch.randn(5, 3, 4)
+    expected = vertices.numpy().sum(1)
+    expected /= np.linalg.norm(expected, axis=-1, keepdims=True)
+    np.testing.assert_allclose(pool_simplices(vertices).numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_pooling_refuses_a_centred_simplex():
+    vertices = torch.randn(3, 5, 8)
+    vertices[1] = regular_simplex(4, 8)
+    message = (
+        "rows 1 are 0 but for rounding, and normalising would give noise: a centred simplex sums"
+        " to 0; shift it off the origin or give one vertex as the row"
+    )
+    refused(message, pool_simplices, vertices)
+    vertices[1] = 0
+    refused(message, pool_simplices, vertices)
+
+
+def test_what_relations_refuse():
+    refused("d_geometry=4 of 3 eigenvectors", from_relations, torch.eye(3), 4)
+    message = "the similarity is not symmetric or not finite; give (S + S.T) / 2"
+    refused(message, from_relations, torch.ones(3, 3).triu(), 2)
+    refused(message, from_relations, torch.full((3, 3), math.nan), 2)
+    refused(
+        "rows 0, 1 are 0 but for rounding, and normalising would give noise: they have no part in"
+        " the top 1 eigenvectors; raise d_geometry or drop them",
+        from_relations,
+        torch.diag(torch.tensor([1.0, 2, 3])),
+        1,
     )

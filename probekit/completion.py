@@ -28,7 +28,9 @@ def completions(line: str) -> tuple[str, list[str]]:
     found = _SITE.search(line)
     if found is None or found["call"] not in {*every_item(), "Site", "parse_site"}:
         return "", []
-    fragment = found["typed"].rpartition(":")[2]  # IPython replaces what follows a colon
+    before, _, fragment = found["typed"].rpartition(":")  # IPython replaces what follows a colon
+    if before.rpartition(".")[2] in PARTS:  # a head's index comes next
+        return "", []
     head = fragment[: fragment.rfind(".") + 1]
     return fragment, _beginning(fragment, (head + part for part in PARTS))
 

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 from transformers import BertConfig, BertForMaskedLM
 
@@ -47,6 +47,13 @@ def check_seam() -> None:
             f"attention patterns cannot be edited with {', '.join(_installed())}: {wrong}. "
             f"{_tested()}"
         ) from cause
+
+
+def tensors_hold_numbers() -> bool:
+    """False where models are built without weights: ``init_empty_weights``, ``FakeTensorMode``."""
+    with torch.device("cpu"):
+        weight = nn.LayerNorm(1).weight
+    return not weight.is_meta and type(weight.data) is Tensor
 
 
 def _what_is_wrong() -> str:

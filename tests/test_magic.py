@@ -95,3 +95,8 @@ def test_tab_inside_quotes(shell, line, whole):
 )
 def test_tab_elsewhere_is_not_ours(shell, line):
     assert completions(line) == ("", [])
+
+
+@pytest.mark.parametrize("address", ["z:", "0.z:", "encoder.0:2.pattern:1"])
+def test_tab_after_a_part_waits_for_the_heads_index(address):
+    assert completions(f'pk.Record("{address}') == ("", [])

@@ -10,6 +10,8 @@ from typing import Any
 import families
 import pytest
 import torch
+from accelerate import init_empty_weights
+from torch._subclasses import FakeTensorMode
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge.generalized_components.attention import AttentionBridge
 from transformers import AttentionInterface, BertForMaskedLM
@@ -125,6 +127,16 @@ def test_it_is_looked_at_once_and_leaves_no_trace(monkeypatch) -> None:
     assert torch.equal(torch.random.get_rng_state(), state)
     pk.wrap(BertForMaskedLM(families.tiny_bert()))
     assert calls == ["look"]
+
+
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize("without_weights", [init_empty_weights, FakeTensorMode])
+def test_where_tensors_hold_no_numbers_it_is_looked_at_later(without_weights) -> None:
+    with without_weights():
+        seam.register()
+    assert seam_check.check_seam.cache_info().currsize == 0
+    seam.register()
+    assert seam_check.check_seam.cache_info().currsize == 1
 
 
 def test_what_is_declared_is_what_is_tested() -> None:

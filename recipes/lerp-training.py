@@ -83,7 +83,7 @@ class Config:
 
     hosts: tuple[str, ...] = ("t5-wordnet",)  # encoder-decoders
     encoders: tuple[str, ...] = ("minilm",)
-    starts: tuple[float, ...] = (0.01, 0.05, 0.1, 0.5)  # published: .01
+    starts: tuple[float, ...] = (0.01, 0.1, 0.5)  # published: .01
     seeds: tuple[int, ...] = (0, 1)  # of the projection's start and of the split
     encoder_seeds: tuple[int, ...] = (0,)
     examples: int = 1_174  # definitions, a tenth held out; published: 9,362

@@ -78,8 +78,8 @@ COARSE = (0.01, PRINTED[0], 0.5)  # alphas of controls without a curve of their 
 CURVES = (MODULATED, "shrink-only", "permuted", "zero unmatched")
 DEALS = tuple(range(1, 20))  # of "zero unmatched, permuted", which is deal 0
 QUICK = (
-    *(0.0, 0.01, 0.05, 0.1, 0.15, 0.2, 0.24, 0.27, 0.28, 0.285, *PRINTED, 0.3, 0.305, 0.315),
-    *(0.33, 0.36, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9),
+    *(0.0, 0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.28, *PRINTED, 0.305, 0.33, 0.37, 0.42),
+    *(0.5, 0.6, 0.7, 0.85),
 )
 PAPER = tuple(sorted({*(round(0.02 * i, 2) for i in range(50)), *QUICK}))
 Unit = tuple[str, str, int]  # a model, a kind of modulator, and the seed of the draws

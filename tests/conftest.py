@@ -1,7 +1,7 @@
 """Fixtures that several test files share; models come from families.py."""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +32,22 @@ def _seeded() -> None:
 
 
 @pytest.fixture(scope="session")
-def built() -> Callable[[str], families.Family]:
+def built() -> Iterator[Callable[[str], families.Family]]:
     """The family of a name, built once a session: tests leave models as they found them."""
     cache: dict[str, families.Family] = {}
+    before: dict[str, dict[str, torch.Tensor]] = {}
 
     def get(name: str) -> families.Family:
         if name not in cache:
             cache[name] = families.ALL[name]()
+            found = cache[name].model.named_parameters()
+            before[name] = {key: parameter.detach().clone() for key, parameter in found}
         return cache[name]
 
-    return get
+    yield get
+    for name, family in cache.items():
+        for key, parameter in family.model.named_parameters():
+            assert torch.equal(parameter, before[name][key]), f"a test left {name}: {key} changed"
 
 
 @pytest.fixture

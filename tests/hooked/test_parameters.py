@@ -43,10 +43,11 @@ def test_a_fused_projection_is_told_apart(built, part: str, start: int) -> None:
     own = slice(start + 8, start + 16)
     torch.testing.assert_close(weight.view, raw.weight[:, own].T, rtol=0, atol=0)
     torch.testing.assert_close(bias.view, raw.bias[own], rtol=0, atol=0)
+    before = raw.weight.detach().clone()
     with torch.no_grad():
         weight.view.add_(1)
         torch.testing.assert_close(weight.view, raw.weight[:, own].T, rtol=0, atol=0)
-        weight.view.sub_(1)
+        raw.weight.copy_(before)
 
 
 def test_towers_have_heads_of_their_own(built) -> None:

@@ -32,7 +32,7 @@ class Claim:
     id: str
     """Such as `"000-1"`."""
     source: str
-    """Where it was published."""
+    """Where it was published; begins "the same" or "not published" where nobody did."""
     statement: str
     """The claim in one sentence."""
     published: float | tuple[float, float]
@@ -137,7 +137,7 @@ def row_fault(row: Any) -> str | None:
 
 #: Of what kinds the values of a row may be.
 _ROW = {
-    **dict.fromkeys(("id", "statement", "control", "verdict"), "text"),
+    **dict.fromkeys(("id", "source", "statement", "control", "verdict"), "text"),
     **dict.fromkeys(("measured", "null"), "number none"),
     **dict.fromkeys(("n", "observed"), "count"),
     "published": "number pair",

@@ -99,7 +99,8 @@ class FindingsOptions:
     """Which findings, and where they go."""
 
     runs: tuple[Path, ...] = ()
-    """Folders of runs that win over the results that come along."""
+    """Folders of runs: they win over the results that come along, but for those of more seeds or
+    steps (paper over quick)."""
     out: Path = Path(".")
     """Where FINDINGS.md and findings.html go."""
     verdict: str | None = None

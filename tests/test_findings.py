@@ -19,11 +19,11 @@ from probekit.paths import checkout, data_dir
 RESULTS = sorted(data_dir("results").glob("*/*.json"))
 
 
-def written(folder: Path, recipe: str, preset: str, *rows: dict) -> None:
+def written(folder: Path, recipe: str, preset: str, *rows: dict, **config: object) -> None:
     file = folder / recipe / preset / "summary.json"
     file.parent.mkdir(parents=True)
-    summary = {"recipe": recipe, "preset": preset, "config": {}, "claims": rows}
-    environment = {"platform": "Linux", "torch": "2", "commit": "0123456789"}
+    summary = {"recipe": recipe, "preset": preset, "config": config, "claims": rows}
+    environment = {"platform": "Linux", "torch": "2", "commit": "0123456789-dirty"}
     file.write_text(json.dumps(summary | {"environment": environment}))
 
 
@@ -86,10 +86,23 @@ def test_rows_are_those_of_the_summaries(tmp_path) -> None:
     assert (last.measured, last.null) == ("0.6", "0.1: chance")
     assert last.command == "probekit run a --preset quick --jobs 2"
     assert ledger.counts == {"reproduced": 2, "not reproduced": 1, "blocked": 1}
-    assert ledger.runs[0]["machine"] == "Linux, torch 2" and ledger.runs[0]["commit"] == "0123456"
+    assert (
+        ledger.runs[0]["machine"] == "Linux, torch 2"
+        and ledger.runs[0]["commit"] == "0123456-dirty"
+    )
     text = ledger.to_markdown()
     assert "## 009: other claims" in text and "a \\| b" in text
     assert "| blocked: no weights | a (quick) |" in text
+
+
+def test_what_nobody_published_stands_in_parentheses_and_is_counted_apart(tmp_path) -> None:
+    rows = (row("009-1"), row("009-1.x", source="the same, corrected"))
+    written(tmp_path, "a", "quick", *rows, models=["bert", "t5"], host="t5", pairs=3)
+    ledger = read_findings([tmp_path])
+    published, added = (each.row for each in ledger.findings)
+    assert (published["published"], added["published"]) == ("0.5 to 0.75", "(0.5 to 0.75)")
+    assert published["run"] == "a (quick): bert, t5"
+    assert ledger.count_rows == [{"verdict": "reproduced", "published claims": 1, "added": 1}]
 
 
 def test_the_published_configuration_wins_and_later_folders_do(tmp_path) -> None:

@@ -5,7 +5,7 @@ import matplotlib.pyplot as plt
 from probekit.findings import read_findings
 from probekit.paths import data_dir
 
-frame = read_findings([data_dir("results")]).to_frame()  # or [Path("runs")]
+frame = read_findings([data_dir("results")]).to_frame()  # or [pathlib.Path("runs")]
 frame["write-up"] = frame["id"].str[:3]
 counts = frame.groupby(["write-up", "verdict"]).size().unstack(fill_value=0)
 print(counts)

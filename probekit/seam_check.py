@@ -119,4 +119,5 @@ def _tested() -> str:
     for name, own in found.items():
         ends = (own[sign].removesuffix(".0") for sign in (">=", "==") if sign in own)
         ranges.append(f"{name} {' to '.join(dict.fromkeys(ends))}")
-    return f"Tested: {', '.join(ranges)}; `pip install 'probekit[tested]'` gets the newest of these"
+    fix = "`pip install -e '.[tested]'` in a checkout gets the newest of these"
+    return f"Tested: {', '.join(ranges)}; {fix}"

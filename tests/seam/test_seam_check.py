@@ -27,7 +27,7 @@ DECLARED += ["torch==2.1.0; extra == 'tested'", "transformers==5.4; extra == 'te
 DECLARED += ["transformer-lens==4.5.0; extra == 'tested'"]
 TESTED = (
     "Tested: torch 2.1, transformers 5.2 to 5.4, transformer-lens 4.1 to 4.5; "
-    "`pip install 'probekit[tested]'` gets the newest of these"
+    "`pip install -e '.[tested]'` in a checkout gets the newest of these"
 )
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -240,13 +241,21 @@ def _print_frame(frame: Any) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 1 for an error, 130 when interrupted."""
+    """Run the command line and return its exit status.
+
+    1 for an error, 130 when interrupted, 141 where nobody reads on, such as ``head``.
+    """
     args = list(sys.argv[1:] if argv is None else argv)
     try:
         if args[:1] == ["run"] and args[1:] and not args[1].startswith("-"):
             _run_with_flags(args[1], args[2:])
         else:
             _app.cli(prog="probekit", args=args, description=__doc__)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python writes what is left when it ends, and would complain again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except ProbekitError as error:
         print(f"probekit: {error}", file=sys.stderr)
         return 1

@@ -252,6 +252,16 @@ def test_ls_shows_names_and_titles(capsys):
     assert capsys.readouterr().out == "coin\n"
 
 
+def test_a_reader_that_stops_reading_gets_no_traceback():
+    """As in `probekit ls | head -1`."""
+    command = [sys.executable, "-m", "probekit.cli", "ls"]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+    assert child.stdout is not None and child.stderr is not None
+    child.stdout.close()
+    assert (child.stderr.read(), child.wait()) == (b"", 141)
+    child.stderr.close()
+
+
 @pytest.mark.usefixtures("shipped")
 def test_show_prints_the_docstring(capsys):
     assert cli.main(["show", "coin"]) == 0

@@ -23,7 +23,7 @@ the word's NLL ends .008 nats below that without a modulator, with constant gate
 training it is .006 below. From .3 it ends .3 above, and gates that see the input are worth .005
 and .010 by seed, where constant gates of two seeds are .017 apart.
 
-Time on two cores: quick 3:30; paper 3 hours (estimated).
+Time on two cores: quick 2:26; paper 3 hours (estimated).
 
 Source: "Geometric Terrain Analysis", section 12. It trains nothing there; task and schedule are
 those of its section 9.

@@ -23,7 +23,7 @@ and with an untrained encoder .18. The similarity is given back with r = .94, it
 anew with .71. The projection is scaled by the pooled encodings' length, 4.6; the stream at the
 hooks is 9.6 to 12.5 long. Scaled there and fitted, it gains .0026, nouns .0013.
 
-Time on two cores: quick 2 minutes (177 s of CPU); paper not measured.
+Time on two cores: quick 1:29; paper not measured.
 
 Source: "Geometric Terrain Analysis", sections 7 and 8 (T5-small, 3,000 anchors), with the same
 draws; conventions that it leaves open are in probekit/terrain/modulation.py.

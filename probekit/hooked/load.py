@@ -270,9 +270,12 @@ def hub_answers() -> bool:
 def _not_here(card: Card, why: str) -> str:
     from huggingface_hub import constants
 
+    cache, home = Path(constants.HF_HUB_CACHE), Path.home()
+    # The message may end in results that are passed on, where nobody's home belongs.
+    shown = Path("~", cache.relative_to(home)) if cache.is_relative_to(home) else cache
     return (
         f"the weights of {card.id!r} (card {card.name!r}) are not in the hub cache at "
-        f"{constants.HF_HUB_CACHE} and {why}; give a folder with checkpoint=, a model in memory "
+        f"{shown} and {why}; give a folder with checkpoint=, a model in memory "
         "with hf_model=, or fill the cache where there is a network"
     )
 

@@ -54,6 +54,12 @@ def test_without_a_network_the_error_comes_at_once(monkeypatch, empty_cache, how
     assert str(error.value) == not_here(empty_cache, why)
 
 
+def test_a_cache_at_home_is_named_without_the_home(monkeypatch, empty_cache):
+    monkeypatch.setattr(Path, "home", lambda: empty_cache.parent)
+    with pytest.raises(pk.CardError, match=r"are not in the hub cache at ~.hub and local_files"):
+        pk.load("minilm", local_files_only=True)
+
+
 def test_a_dead_proxy_is_found_out_at_once(monkeypatch, empty_cache):
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     began = time.perf_counter()

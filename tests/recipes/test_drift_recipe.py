@@ -116,21 +116,36 @@ def test_verdicts_follow_the_rate_of_decay():
     assert verdicts(1e-4, 1e-4)["002-2B-flat"] == "explained by null"
 
 
-def test_a_seed_without_a_uniform_head_is_not_left_out():
+def test_a_seed_without_a_uniform_head_says_nothing_of_such_heads():
     used = decaying(1e-3, 0.1)
     for row in used.rows:
         row["entropy"] = [[0.5, 0.5]]
     runs = {"decay": [decaying(1e-3, 0.1), used], "no-decay": [decaying(0.0, 0.1)] * 2}
-    first, second = RECIPE.uniform_rates(RECIPE.Results(RECIPE.Config(), runs))
-    assert first == pytest.approx(1, rel=1e-6) and math.isnan(second)
+    results = RECIPE.Results(RECIPE.Config(), runs)
+    assert RECIPE.uniform_rates(results) == pytest.approx([1])
+    runs["decay"] = [used, used]
+    assert np.isnan(RECIPE.uniform_rates(results)).all()
 
 
 @pytest.mark.parametrize(("steps", "late"), [(25_000, 7_000), (9_000, 7_000), (6_000, 5_400)])
 def test_late_is_as_published_or_the_last_tenth(steps, late):
     config = RECIPE.Config(steps=steps)
-    assert RECIPE.late(config) == late
     run = decaying(1e-3, 0.1)
     for row in run.rows:
         row["parts"]["QK"] = row["parts"]["QK"] | {"velocity": 0.2 if row["step"] >= late else 9.0}
     runs = {"decay": [run], "no-decay": [run]}
     assert RECIPE.velocity_ratios(RECIPE.Results(config, runs), "decay") == pytest.approx([2.0])
+
+
+def test_the_slope_is_of_the_published_steps_and_what_follows_is_told_apart():
+    """Of a run that decays over these steps, and comes back to five times where it began."""
+    long = decaying(1e-3, 0.1)
+    long.rows[:] = [row | {"step": 2 * row["step"]} for row in long.rows]  # 0 to 18,000
+    for row in long.rows:
+        if row["step"] > 15_000:
+            row["parts"]["QK"] = row["parts"]["QK"] | {"norm": 45.0, "velocity": 9.0}
+    results = RECIPE.Results(RECIPE.Config(seeds=(0,), steps=18_000), {"decay": [long]})
+    assert RECIPE.windows(results) == [(8_000, 14_000)]
+    assert RECIPE.rates(results, "decay") == pytest.approx([0.5])
+    assert RECIPE.displacements(results) == pytest.approx([1 - math.exp(-3.5)])
+    assert RECIPE.returns(results, "decay") == pytest.approx([5 * math.exp(4)])

@@ -3,13 +3,14 @@
 How fast a part decays, when only decay moves it, what the published rules say of its drift.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from ...runs import RunDir
 from ..drift import log_slope
@@ -32,12 +33,12 @@ def half_way(steps: Sequence[int], values: Sequence[float]) -> int:
 
 @dataclass(frozen=True)
 class Head:
-    """A head over the last logs of a run."""
+    """A head over some logs of a run."""
 
     from_uniform: float
     """1 less the least attention entropy of these logs; 0 is uniform attention."""
     norm: float
-    """Of its Q and K at the end."""
+    """Of its Q and K at the last of them."""
     rate: float
     """At which that norm fell; NaN for too few logs."""
 
@@ -110,9 +111,9 @@ class DriftRun:
         step = rule(self.steps[::every], list(self.part(part, "drift")[::every]))
         return float("nan") if step is None else float(step)
 
-    def velocity_ratio(self, part: str, other: str, begin: float) -> float:
+    def velocity_ratio(self, part: str, other: str, begin: float, end: float = math.inf) -> float:
         """Velocity of one part over that of another, mean over the logs from ``begin`` on."""
-        late = np.array(self.steps) >= begin
+        late = self._within(begin, end)
         each = self.part(part, "velocity")[late] / self.part(other, "velocity")[late]
         return float(each.mean()) if len(each) else float("nan")
 
@@ -121,21 +122,27 @@ class DriftRun:
         found = dict(zip(self.steps, self.part(part, what), strict=True))
         return float(found.get(step, np.nan))
 
-    def decay_rate(self, part: str, begin: float) -> float:
+    def decay_rate(self, part: str, begin: float, end: float = math.inf) -> float:
         """Minus the slope of ``ln |part|`` a step, from ``begin`` on; NaN for too few logs."""
-        return self._rate(self.part(part, "norm"), begin)
+        return self._rate(self.part(part, "norm"), begin, end)
 
-    def heads(self, begin: float, scale: float = 1.0) -> list["Head"]:
+    def heads(self, begin: float, end: float = math.inf, scale: float = 1.0) -> list["Head"]:
         """Each head's Q and K from step ``begin`` on, rates over ``scale``, such as lr * wd."""
-        entropy = self.entropy[np.array(self.steps) >= begin]
+        chosen = self._within(begin, end)
+        entropy, last = self.entropy[chosen], self.head_norm[chosen][-1:]
         least = entropy.min(0) if len(entropy) else np.full(entropy.shape[1], np.nan)
+        ends = last[0] if len(last) else np.full(entropy.shape[1], np.nan)
         return [
-            Head(float(1 - most), float(norms[-1]), self._rate(norms, begin) / scale)
-            for most, norms in zip(least, self.head_norm.T, strict=True)
+            Head(float(1 - most), float(norm), self._rate(norms, begin, end) / scale)
+            for most, norm, norms in zip(least, ends, self.head_norm.T, strict=True)
         ]
 
-    def _rate(self, norms: Float[np.ndarray, " log"], begin: float) -> float:
-        chosen = [i for i, step in enumerate(self.steps) if step >= begin]
-        if len(chosen) < 3:
+    def _within(self, begin: float, end: float) -> Bool[np.ndarray, " log"]:
+        steps = np.array(self.steps)
+        return (steps >= begin) & (steps <= end)
+
+    def _rate(self, norms: Float[np.ndarray, " log"], begin: float, end: float) -> float:
+        chosen = self._within(begin, end)
+        if chosen.sum() < 3:
             return float("nan")
-        return -log_slope([self.steps[i] for i in chosen], list(norms[chosen])).per_step
+        return -log_slope(np.array(self.steps)[chosen].tolist(), list(norms[chosen])).per_step

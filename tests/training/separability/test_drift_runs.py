@@ -179,6 +179,17 @@ def test_a_log_is_read():
     assert all(math.isnan(head.rate) for begin in (80.0, math.nan) for head in run.heads(begin))
 
 
+def test_what_follows_a_window_does_not_count():
+    run = decaying()
+    run.rows[-1] |= {"entropy": [[0.5, 0.1]], "head_norm": [[5.0, 7.0]]}
+    run.rows[-1]["parts"]["QK"] |= {"norm": 5.0, "velocity": 9.0}
+    assert run.decay_rate("QK", 60.0, 80.0) == pytest.approx(-math.log(0.99))
+    assert run.velocity_ratio("QK", "QK", 60.0, 80.0) == 1
+    used, uniform = run.heads(60.0, 80.0)
+    assert (used.norm, uniform.norm, uniform.uniform) == (pytest.approx(0.99**80), 2.0, True)
+    assert not run.heads(60.0)[1].uniform
+
+
 def test_half_way_may_be_up_or_down():
     assert half_way([0, 1, 2, 3], [0.0, 0.4, 0.6, 1.0]) == 2
     assert half_way([0, 1, 2, 3], [1.0, 0.4, 0.9, 0.0]) == 1

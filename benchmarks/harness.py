@@ -10,7 +10,6 @@ without an error, replaces ``results/<name>.json``; ``tables.py`` makes README.m
 import importlib.metadata
 import json
 import os
-import platform
 import random
 import sys
 import time
@@ -26,7 +25,8 @@ import tyro
 from tqdm.auto import trange
 
 from probekit.console import print_rows
-from probekit.runs import environment, json_safe, write_atomic
+from probekit.environment import environment, machine
+from probekit.runs import json_safe, write_atomic
 
 RESULTS = Path(__file__).parent / "results"
 _KEEP_FREED_MEMORY = {
@@ -197,21 +197,6 @@ def shown(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 def verdict(limit: Mapping[str, Any]) -> str:
     """Whether what was measured lies within its limit."""
     return "holds" if limit["measured"] <= limit["limit"] else "exceeded"
-
-
-def machine() -> dict[str, Any]:
-    """The processor, its cores that this process may use, and the memory."""
-    cpu = platform.processor()
-    with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next((each.split(": ")[1] for each in lines if each.startswith("model name")), cpu)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {
-        "cpu": cpu,
-        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
-        "memory_gib": round(memory),
-        "system": f"{platform.system()} {platform.machine()}",
-    }
 
 
 def versions() -> dict[str, str | None]:

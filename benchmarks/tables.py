@@ -11,10 +11,11 @@ from typing import Any
 
 from harness import RESULTS, shown, verdict
 
+from probekit.environment import machine_text
 from probekit.findings import markdown_table
 from probekit.runs import write_atomic
 
-UNSHOWN = ("commit", "platform")
+UNSHOWN = ("commit", "machine", "platform")
 README = Path(__file__).parent / "README.md"
 FRONT = README.parent.parent / "README.md"
 BEGIN, END = "<!-- limits -->\n", "<!-- /limits -->"
@@ -69,17 +70,14 @@ def limits(results: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 
 def run(found: Mapping[str, Any]) -> dict[str, str]:
     """When, where and with what one benchmark ran."""
-    machine, versions = found["machine"], found["versions"]
+    versions = [each for each in found["versions"].items() if each[0] not in UNSHOWN]
     return {
         "command": f"`python benchmarks/{found['benchmark']}.py`",
         "took": f"{found['seconds']} s",
         "date": found["date"],
         "load before": f"{found['load']:g}",
-        "machine": f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
-        f"{machine['system']}",
-        "versions": ", ".join(
-            f"{name} {version}" for name, version in versions.items() if name not in UNSHOWN
-        ),
+        "machine": machine_text(found["machine"]),
+        "versions": ", ".join(f"{name} {version}" for name, version in versions),
     }
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from probekit.runs import environment
+from probekit.environment import environment
 
 _VERDICTS = {
     "reproduced": "green",

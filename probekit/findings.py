@@ -285,7 +285,8 @@ def _models(config: Any) -> str:
     """The cards that a recipe's configuration names; "" where it trains models of its own."""
     found = [config.get(key) for key in _CARDS] if isinstance(config, Mapping) else []
     lists = [each if isinstance(each, list | tuple) else [each] for each in found]
-    return ", ".join(dict.fromkeys(name for each in lists for name in each if type(name) is str))
+    named = [name.partition("=")[0] for each in lists for name in each if type(name) is str]
+    return ", ".join(dict.fromkeys(named))  # without the folder of card=folder
 
 
 def _run(summary: Mapping[str, Any], path: Path | None) -> dict[str, str]:
@@ -295,7 +296,8 @@ def _run(summary: Mapping[str, Any], path: Path | None) -> dict[str, str]:
         "run": f"{recipe} ({preset})",
         "command": f"`{command(recipe, preset)}`",
         "time on two cores": "" if path is None else _time(recipes.docstring(path)),
-        "machine": f"{versions.get('platform', '')}, torch {versions.get('torch', '')}",
+        "machine": f"{versions.get('machine') or versions.get('platform', '')}, "
+        f"torch {versions.get('torch', '')}",
         "commit": re.sub(r"^(\w{7})\w*", r"\1", versions.get("commit") or ""),
     }
 

@@ -186,7 +186,8 @@ def _run_in(
 ) -> dict[str, Any]:
     from probekit import console
     from probekit.claims import decide
-    from probekit.runs import environment, json_safe
+    from probekit.environment import environment
+    from probekit.runs import json_safe
 
     folder.start(config)
     console.print_run(recipe.NAME, preset, config, folder.path)

@@ -13,14 +13,10 @@ One process writes a folder at a time; two writers are not kept apart (runs of r
 import contextlib
 import dataclasses
 import errno
-import importlib.metadata
 import json
 import math
 import os
-import platform
-import subprocess
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +25,10 @@ import torch
 from torch import Tensor
 
 from probekit.checks import is_finite
+from probekit.environment import environment
 from probekit.errors import ProbekitError, RunError
 from probekit.files import check_plain, parse_json, read_json, read_tensors, read_text
-from probekit.paths import checkout
 
-_PACKAGES = ("probekit", "torch", "transformer-lens", "transformers")
 _OPTIMIZER = "optimizer."
 
 
@@ -293,33 +288,3 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
             # Cloned: the optimizer updates its state in place.
             state.setdefault(int(index), {})[what] = value.clone()
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-
-
-@cache
-def environment() -> dict[str, str | None]:
-    """Return what a number may depend on: versions, platform, and the commit in a checkout."""
-    return {
-        "python": platform.python_version(),
-        **{name: _version(name) for name in _PACKAGES},
-        "commit": _commit(),
-        "platform": f"{platform.system()} {platform.machine()}",
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None  # probekit itself, when a checkout is used without being installed
-
-
-def _commit() -> str | None:
-    root = checkout()
-    if root is None:
-        return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None  # no git, no repository, or no commit yet
-    return done.stdout.strip()

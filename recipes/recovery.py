@@ -23,9 +23,10 @@ when its log did; n = 0 on other batches differs as much. Irreversible are 1 of 
 18, as 1,200 steps are few. The first step of the fresh optimizer takes the undamaged network from
 1.00 to 0.52 (0.16 to 0.89 by seed; asked for was a loss of .2 in all), one damaged head takes 0.03.
 
-Time on two cores: quick 5 minutes at a load of 4; paper 6 hours
-(estimated). First drops are in units of 1 / (lr * wd): decided when two seeds had been seen. That
-dominance reads 0 where it is not significant: when all four had.
+First drops are in units of 1 / (lr * wd): decided when two seeds had been seen. That dominance
+reads 0 where it is not significant: when all four had.
+
+Time on two cores: quick 5 minutes at a load of 4; paper 6 hours (estimated).
 
 Source: "The Conservation of Separability", phase 6, without 6.3's loss variance and margin.
 """

@@ -97,7 +97,7 @@ def test_rows_are_those_of_the_summaries(tmp_path) -> None:
 
 def test_what_nobody_published_stands_in_parentheses_and_is_counted_apart(tmp_path) -> None:
     rows = (row("009-1"), row("009-1.x", source="the same, corrected"))
-    written(tmp_path, "a", "quick", *rows, models=["bert", "t5"], host="t5", pairs=3)
+    written(tmp_path, "a", "quick", *rows, models=["bert", "t5=/a/folder"], host="t5", pairs=3)
     ledger = read_findings([tmp_path])
     published, added = (each.row for each in ledger.findings)
     assert (published["published"], added["published"]) == ("0.5 to 0.75", "(0.5 to 0.75)")

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from probekit.environment import environment
 from probekit.errors import ProbekitError, RunError
 from probekit.runs import (
     RunDir,
-    environment,
     json_safe,
     optimizer_tensors,
     restore_optimizer,
@@ -275,4 +275,4 @@ def test_state_of_another_model_is_refused():
 
 def test_environment_is_json_and_names_the_versions():
     names = ["python", "probekit", "torch", "transformer-lens", "transformers", "commit"]
-    assert list(json.loads(json.dumps(environment()))) == [*names, "platform"]
+    assert list(json.loads(json.dumps(environment()))) == [*names, "machine"]

@@ -18,11 +18,12 @@ from resumable import COIN
 import probekit as pk
 from probekit import cli
 from probekit.dynamics.pictures import animate_eigenvalues
+from probekit.environment import environment
 from probekit.findings import Finding, Ledger, write_findings
 from probekit.measurement import Measurement
 from probekit.modulators import LerpModulator, save_modulator
 from probekit.report import Report
-from probekit.runs import RunDir, environment
+from probekit.runs import RunDir
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The recipes on definitions end to end, of a few words."""
 
+import itertools
 import json
 from typing import Any
 
@@ -99,7 +100,9 @@ def test_phase_boundary_bends_every_curve_and_resumes(tmp_path, minilm_entry, mo
 
 
 def test_presets() -> None:
-    assert len(PHASE.Config.quick().alphas) >= 20
+    near = [alpha for alpha in PHASE.Config.quick().alphas if abs(alpha - 0.29154) < 0.02]
+    assert {0.29154, 0.29514} < set(near)
+    assert max(b - a for a, b in itertools.pairwise(near)) < 0.015  # a boundary there would be seen
     assert set(PHASE.Config.paper().alphas) > set(PHASE.Config.quick().alphas)
     assert LERP.Config.paper().anchors == 3_000
     assert len(STABILITY.Config.quick().seeds) == 50

@@ -18,12 +18,14 @@ TEXT = README.read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
-def test_the_first_lines_draw_a_bert(minilm_folder):
+def test_the_first_lines_draw_a_bert(minilm_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     code = BLOCKS[0].replace("path/to/your/bert", str(minilm_folder))
     names: dict = {}
     exec(code, names)
     assert names["run"]["vdi"].values.shape == (6, 12)
     assert names["run"]["vdi"].plot().images  # a picture of heads
+    assert (tmp_path / "vdi.png").stat().st_size > 10_000
 
 
 def test_first_screen_ends_with_the_number_it_says():

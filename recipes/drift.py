@@ -274,7 +274,7 @@ CLAIMS = [
     Claim(
         "002-2B-stays",
         "not published: what follows the plot, which ends at step 15,000",
-        "what decayed stays away to the end of the run: |QK| at the last log over its least",
+        "QK ends where it is least (|QK| at the last log over its least)",
         published=(1.0, 2.0),
         tolerance=0.0,
         measure=lambda results: returns(results, "decay"),

@@ -2,7 +2,9 @@
 
 import argparse
 import dataclasses
+import io
 import os
+import select
 import shutil
 import sys
 from collections.abc import Sequence
@@ -253,8 +255,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             _app.cli(prog="probekit", args=args, description=__doc__)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Python writes what is left when it ends, and would complain again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not _reader_is_gone():  # another pipe, such as a worker's
+            raise
         return 141
     except ProbekitError as error:
         print(f"probekit: {error}", file=sys.stderr)
@@ -264,6 +266,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"\nprobekit: interrupted; {again}", file=sys.stderr)
         return 130
     return 0
+
+
+def _reader_is_gone() -> bool:
+    """Whether nobody reads standard output; what is left of it then goes nowhere."""
+    try:
+        stdout = sys.stdout.fileno()
+        poll = select.poll()
+    except (AttributeError, io.UnsupportedOperation):  # on Windows; output that is no file
+        return False
+    poll.register(stdout, 0)
+    if not poll.poll(0):
+        return False
+    # Python writes what is left when it ends, and would complain again.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stdout)
+    os.close(nowhere)
+    return True
 
 
 def _run_with_flags(name: str, flags: list[str]) -> None:

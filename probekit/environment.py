@@ -32,7 +32,8 @@ def machine() -> dict[str, Any]:
     cpu, memory = platform.processor(), None
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next((each.split(": ")[1] for each in lines if each.startswith("model name")), cpu)
+        named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+        cpu = next(filter(None, named), cpu)
     with suppress(AttributeError, OSError, ValueError):  # not on Windows
         memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
     return {

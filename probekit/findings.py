@@ -45,7 +45,8 @@ What was published stands as it was, or as the range that is taken for it. In pa
 what is asked of a corrected form of a claim, or of a control, that this project adds; a claim whose
 id goes on after a dot is one of these, or a part of a published one. Ranges are the least and the
 greatest over seeds or models. "quick" marks results of a configuration smaller than the published
-one; then come the models that it was measured on, where it did not train its own.
+one; then come the models that it asks for, where it does not train its own: what is blocked says
+which of them were not to be had.
 `probekit findings --runs runs` reads your own runs as well."""
 
 

@@ -60,6 +60,8 @@ def _what_is_wrong() -> str:
     sizes: dict[str, Any] = {"hidden_size": 4, "intermediate_size": 4, "vocab_size": 4}
     config = BertConfig(num_hidden_layers=1, num_attention_heads=1, initializer_range=1.0, **sizes)
     model = BertForMaskedLM(config).eval()
+    for parameter in model.parameters():  # which transformers may have been told not to fill
+        parameter.normal_()
     bridge = build_bridge_from_module(model, "BertForMaskedLM", hf_config=model.config)
     attention: Any = next(filter(seam.delegating, bridge.modules()), None)
     if attention is None:

@@ -13,8 +13,8 @@ attention.
 Measured, paper: with decay, validation accuracy .90 at 3,400 to 3,800 steps. Over the steps whose
 slope was published, 8,000 to 14,000, |QK| falls at .86 to 1.00 of lr * wd in three seeds of five;
 the other two use heads. Head by head the four seeds show it that have uniform attention (.92 to
-1.00, mean over these heads). Without decay |QK| is flat within .2 %. The published plot ends at
-15,000. At 15,500, 20,300 and 23,900 the loss of those three seeds jumps, and QK, by then 1e-4 to
+1.00, mean over these heads). Without decay |QK| grows by .001 of that rate. The published plot ends
+at 15,000. At 15,500, 20,300 and 23,900 the loss of those three seeds jumps, and QK, by then 1e-4 to
 1e-7 of its first norm, is back within two logs and ends above it: neither frozen nor gone, but
 unused. At step 4,000 QK has not slowed: its velocity is .29 to .32, above OV's. The published rule
 calls the packed QKV stable at step 1,000, the first step at which it can answer, with decay or
@@ -162,7 +162,8 @@ def velocity_ratios(results: Results, arm: str) -> list[float]:
 def displacements(results: Results) -> list[float]:
     """A seed each: of QK, at the end of the window."""
     pairs = zip(results.runs["decay"], windows(results), strict=True)
-    return [run.at(int(min(end, run.steps[-1])), "QK", "displacement") for run, (_, end) in pairs]
+    last = [(run, max(step for step in run.steps if step <= end)) for run, (_, end) in pairs]
+    return [run.at(step, "QK", "displacement") for run, step in last]
 
 
 def returns(results: Results, arm: str) -> list[float]:

@@ -36,18 +36,26 @@ def built() -> Iterator[Callable[[str], families.Family]]:
     """The family of a name, built once a session: tests leave models as they found them."""
     cache: dict[str, families.Family] = {}
     before: dict[str, dict[str, torch.Tensor]] = {}
+    modes: dict[str, list[bool]] = {}
 
     def get(name: str) -> families.Family:
         if name not in cache:
             cache[name] = families.ALL[name]()
-            found = cache[name].model.named_parameters()
-            before[name] = {key: parameter.detach().clone() for key, parameter in found}
+            before[name] = {key: each.detach().clone() for key, each in tensors(name).items()}
+            modes[name] = [module.training for module in cache[name].model.modules()]
         return cache[name]
+
+    def tensors(name: str) -> dict[str, torch.Tensor]:
+        model = cache[name].model
+        return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
     yield get
     for name, family in cache.items():
-        for key, parameter in family.model.named_parameters():
-            assert torch.equal(parameter, before[name][key]), f"a test left {name}: {key} changed"
+        now = tensors(name)
+        assert now.keys() == before[name].keys(), f"a test left {name} with other tensors"
+        for key, tensor in now.items():
+            assert torch.equal(tensor, before[name][key]), f"a test left {name}: {key} changed"
+        assert [module.training for module in family.model.modules()] == modes[name], name
 
 
 @pytest.fixture

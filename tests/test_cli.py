@@ -262,6 +262,15 @@ def test_a_reader_that_stops_reading_gets_no_traceback():
     child.stderr.close()
 
 
+def test_a_pipe_that_breaks_elsewhere_is_no_reader_that_left(monkeypatch):
+    def broken(*_: object) -> None:
+        raise BrokenPipeError("a worker's")
+
+    monkeypatch.setattr(cli, "_run_with_flags", broken)
+    with pytest.raises(BrokenPipeError, match="a worker's"):
+        cli.main(["run", "coin"])
+
+
 @pytest.mark.usefixtures("shipped")
 def test_show_prints_the_docstring(capsys):
     assert cli.main(["show", "coin"]) == 0

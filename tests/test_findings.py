@@ -119,13 +119,14 @@ def test_the_published_configuration_wins_and_later_folders_do(tmp_path) -> None
     assert (read(one, three), read(three, one)) == ("4", "1")
 
 
-def test_a_recipe_that_never_ran_is_listed(tmp_path, monkeypatch) -> None:
-    claim = Claim("009-2", "a paper", "s", (0.0, 1.0), 0.0, lambda _: [], lambda _: None, "c")
+@pytest.mark.parametrize(("source", "added"), [("a paper", False), ("not published", True)])
+def test_a_recipe_that_never_ran_is_listed(tmp_path, monkeypatch, source, added) -> None:
+    claim = Claim("009-2", source, "s", (0.0, 1.0), 0.0, lambda _: [], lambda _: None, "c")
     monkeypatch.setattr(recipes, "discover", lambda: {"b": Path("b.py")})
     monkeypatch.setattr(recipes, "load", lambda path: SimpleNamespace(CLAIMS=[claim]))
     ledger = read_findings([tmp_path])
     assert ledger.findings == (
-        Finding("009-2", "s", "0 to 1", "", "c", "not run", "", "b", "quick"),
+        Finding("009-2", "s", "0 to 1", "", "c", "not run", "", "b", "quick", added=added),
     )
 
 

@@ -10,6 +10,7 @@ from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
 import probekit as pk
+from probekit.hooksite import find_sites
 from probekit.site import PARTS, parse_site
 from probekit.sitemap import SiteMap
 
@@ -281,3 +282,12 @@ def test_a_model_without_hook_points_is_refused():
         "'blocks.0.attn.hook_pattern'; load it with pk.load(..., hf_model=...) or wrap it in a "
         "TransformerBridge"
     )
+
+
+def test_names_alone_tell_one_model_from_another():
+    """Blocks are read from the names once; another model may have as many."""
+    found = [
+        [str(site) for site in find_sites(nn.Module(), {f"{blocks}.0.hook_resid_pre": HookPoint()})]
+        for blocks in ("blocks", "text_blocks", "blocks")
+    ]
+    assert found == [["0.resid_pre"], ["text.0.resid_pre"], ["0.resid_pre"]]

@@ -91,7 +91,8 @@ def known(results: Results, model: str | None = None) -> Results:
     """
     here = {name: kinds for name, kinds in results.items() if "missing" not in kinds[PRETRAINED][0]}
     if model is None and not here:
-        raise Blocked("; ".join(kinds[PRETRAINED][0]["missing"] for kinds in results.values()))
+        why = "; ".join(kinds[PRETRAINED][0]["missing"] for kinds in results.values())
+        raise Blocked(f"{why}; run with `--models NAME=FOLDER`")
     if model is None:
         return here
     if model not in here:

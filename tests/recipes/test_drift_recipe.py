@@ -148,4 +148,5 @@ def test_the_slope_is_of_the_published_steps_and_what_follows_is_told_apart():
     assert RECIPE.windows(results) == [(8_000, 14_000)]
     assert RECIPE.rates(results, "decay") == pytest.approx([0.5])
     assert RECIPE.displacements(results) == pytest.approx([1 - math.exp(-3.5)])
+    assert RECIPE.velocity_ratios(results, "decay")[0] < 10  # 90 at the logs beyond the plot
     assert RECIPE.returns(results, "decay") == pytest.approx([5 * math.exp(4)])

@@ -15,6 +15,7 @@ from torch._subclasses import FakeTensorMode
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge.generalized_components.attention import AttentionBridge
 from transformers import AttentionInterface, BertForMaskedLM
+from transformers.initialization import no_init_weights
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.models.bert import modeling_bert
 
@@ -136,6 +137,13 @@ def test_where_tensors_hold_no_numbers_it_is_looked_at_later(without_weights) ->
         seam.register()
     assert seam_check.check_seam.cache_info().currsize == 0
     seam.register()
+    assert seam_check.check_seam.cache_info().currsize == 1
+
+
+@pytest.mark.usefixtures("fresh")
+def test_weights_that_transformers_leaves_as_they_are_do_not_matter() -> None:
+    with no_init_weights():
+        seam.register()
     assert seam_check.check_seam.cache_info().currsize == 1
 
 

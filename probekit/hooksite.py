@@ -15,11 +15,12 @@ import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge.generalized_components.attention import AttentionBridge
+from transformer_lens.model_bridge.generalized_components.base import alias_generation
 
 from . import seam
 from .site import PART_AXES
@@ -52,6 +53,8 @@ _CROSS: dict[str, tuple[str, ...]] = {
     "attn_out": ("hook_cross_attn_out", "{A}.hook_out"),
     "resid_mid": ("hook_resid_mid2",),
 }
+#: Where nothing depends on what kind of attention a block has.
+_WITHOUT_ATTENTION = {"resid_pre", "resid_post", "mlp_pre", "mlp_post", "mlp_out"}
 _UNLAYERED = {
     "embed": ("hook_{S}embed", "{S}embed.hook_out"),
     "ln_final": ("{S}ln_final.hook_out",),
@@ -92,24 +95,48 @@ class HookSite:
         return tensor if self.head is None else tensor.select(self.head_axis, self.head)
 
 
-def hook_points(model: nn.Module) -> dict[str, HookPoint]:
-    """Every hook point of ``model`` by name, TransformerLens's aliases included."""
+class HookPoints(dict[str, HookPoint]):
+    """Every hook point of a model by name, TransformerLens's aliases included; not to be changed.
+
+    Of a bridge they are kept with what TransformerLens finds them from, since every attachment
+    asks for them, and compared with that: all names anew would take as long as a layer.
+    """
+
+    def __init__(self, hooks: dict[str, HookPoint], found_from: tuple[Any, int]) -> None:
+        super().__init__(hooks)
+        self.found_from = found_from
+
+    @functools.cached_property
+    def blocks(self) -> "dict[tuple[str, int], _Block]":
+        """By stack and layer, in their order."""
+        return _blocks_of(tuple(self))
+
+
+def hook_points(model: nn.Module) -> HookPoints:
+    """The hook points of ``model``."""
+    source = getattr(model, "_hook_registry", None), alias_generation()
+    kept = model.__dict__.get("_probekit_hook_points")
+    if kept is not None and kept.found_from == source:
+        return kept
     hooks = getattr(model, "hook_dict", None)
-    if isinstance(hooks, dict) and hooks:
-        return hooks
-    return {name: module for name, module in model.named_modules() if isinstance(module, HookPoint)}
+    if not isinstance(hooks, dict) or not hooks:
+        named = model.named_modules()
+        hooks = {name: module for name, module in named if isinstance(module, HookPoint)}
+    registry, generation = source
+    found = HookPoints(hooks, (dict(registry or {}), generation))
+    if registry:
+        model.__dict__["_probekit_hook_points"] = found
+    return found
 
 
-def find_sites(
-    model: nn.Module, hooks: dict[str, HookPoint], part: str | None = None
-) -> Iterator[HookSite]:
+def find_sites(model: nn.Module, hooks: HookPoints, part: str | None = None) -> Iterator[HookSite]:
     """Every site of ``model``, or those of one part, in the order of the forward pass.
 
     Args:
         hooks: its :func:`hook_points`.
     """
     n_heads = getattr(getattr(model, "cfg", None), "n_heads", None)
-    blocks = _blocks_of(tuple(hooks))
+    blocks = hooks.blocks
     stacks = list(dict.fromkeys(stack for stack, _ in blocks))
     wanted = [each for each in PART_AXES if part in (None, each)]
     if "embed" in wanted:
@@ -176,8 +203,10 @@ def _block_sites(
 ) -> Iterator[HookSite]:
     names = block.names
     for attn, module_name, table in block.attentions:
-        module = _attention_module(model, names, module_name)
-        for part in (part for part in table if part in parts):
+        wanted = [part for part in table if part in parts]
+        needed = not _WITHOUT_ATTENTION.issuperset(wanted)
+        module = _attention_module(model, names, module_name) if needed else None
+        for part in wanted:
             rests = [template.format(A=module_name) for template in table[part]]
             if part in ("attn_out", "resid_mid") and _norm_inside(model, names, module):
                 rests = [f"{module_name}.o.hook_out" if part == "attn_out" else "ln1.hook_out"]

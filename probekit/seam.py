@@ -87,6 +87,14 @@ class AttentionContext:
         )
 
 
+#: What a model may ask of its attention that this one does not do.
+_UNKNOWN_ATTENTION = {
+    "softcap": "soft-capped scores",
+    "s_aux": "attention sinks",
+    "cache": "a paged cache",
+}
+
+
 @dataclass(frozen=True)
 class _Taps:
     scores: HookPoint
@@ -94,8 +102,12 @@ class _Taps:
 
     @property
     def active(self) -> bool:
-        return any(
-            hook._forward_hooks or hook._backward_hooks for hook in (self.scores, self.pattern)
+        scores, pattern = self.scores, self.pattern
+        return bool(
+            scores._forward_hooks
+            or pattern._forward_hooks
+            or scores._backward_hooks
+            or pattern._backward_hooks
         )
 
 
@@ -192,11 +204,9 @@ def _mask(scores: Tensor, mask: Tensor | None, causal: bool) -> tuple[Tensor, Te
 
 
 def _refuse_unknown_attention(module: nn.Module, kwargs: dict[str, object]) -> None:
-    for key, meaning in (
-        ("softcap", "soft-capped scores"),
-        ("s_aux", "attention sinks"),
-        ("cache", "a paged cache"),
-    ):
+    if _UNKNOWN_ATTENTION.keys().isdisjoint(kwargs):
+        return
+    for key, meaning in _UNKNOWN_ATTENTION.items():
         if kwargs.get(key) is not None:
             raise ProbekitError(
                 f"{type(module).__name__} uses {meaning}, which probekit's attention does not "

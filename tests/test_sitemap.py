@@ -1,5 +1,7 @@
 """Which sites a model offers, and which of them an address means."""
 
+import copy
+
 import families
 import pandas as pd
 import pytest
@@ -10,7 +12,7 @@ from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
 import probekit as pk
-from probekit.hooksite import find_sites
+from probekit.hooksite import HookPoints, find_sites, hook_points
 from probekit.site import PARTS, parse_site
 from probekit.sitemap import SiteMap
 
@@ -286,8 +288,22 @@ def test_a_model_without_hook_points_is_refused():
 
 def test_names_alone_tell_one_model_from_another():
     """Blocks are read from the names once; another model may have as many."""
-    found = [
-        [str(site) for site in find_sites(nn.Module(), {f"{blocks}.0.hook_resid_pre": HookPoint()})]
+    named = [
+        HookPoints({f"{blocks}.0.hook_resid_pre": HookPoint()}, found_from=({}, 0))
         for blocks in ("blocks", "text_blocks", "blocks")
     ]
+    found = [[str(site) for site in find_sites(nn.Module(), hooks)] for hooks in named]
     assert found == [["0.resid_pre"], ["text.0.resid_pre"], ["0.resid_pre"]]
+
+
+def test_the_names_are_those_of_the_components_that_are_there_now():
+    model = families.bert().model
+    before = hook_points(model)
+    assert hook_points(model) is before
+    attn = model.blocks[1].attn
+    attn.hook_aliases = {**attn.hook_aliases, "hook_mine": "hook_pattern"}
+    after = hook_points(model)
+    assert after["blocks.1.attn.hook_mine"] is attn.hook_pattern
+    model.hook_new = HookPoint()
+    assert hook_points(model)["hook_new"] is model.hook_new
+    assert hook_points(copy.deepcopy(model))["hook_new"] is not model.hook_new

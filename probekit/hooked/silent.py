@@ -4,40 +4,71 @@ A bridge component calls its hook points around the Hugging Face module that it 
 they carry no hook and so change nothing: on a small input that is a fifth of MiniLM's forward.
 The classes here look for hooks first, at each call, and call the wrapped module where there are
 none. Only TransformerLens's plain components are served, whose forward is then that module's.
+
+A forward asks hundreds of hook points, and after a layer's weights none of them is in the
+processor's cache: reaching them takes longer than asking. So a component holds the very dicts that
+PyTorch keeps hooks in. Where one is replaced the bridge is stale: from then on all components run.
 """
 
 import inspect
+from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.modules import module as torch_module
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import generalized_components as lens
 from transformer_lens.model_bridge.generalized_components.base import GeneralizedComponent
 
 from .. import seam
 
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_hooks_of = attrgetter(*_HOOKS)
+_OF_ALL_MODULES = (
+    torch_module._global_forward_hooks,
+    torch_module._global_forward_pre_hooks,
+    torch_module._global_backward_hooks,
+    torch_module._global_backward_pre_hooks,
+)
 
-class _Silent(GeneralizedComponent):
-    #: The hook points that are called here; of one at which TransformerLens has a hook of its own,
-    #: also the key of that hook. None until :func:`silence` has looked.
-    _listeners: tuple[tuple[HookPoint, int | None], ...] | None = None
+
+class _Watched(nn.Module):
+    """Marks its bridge as stale when it gets other dicts of hooks."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in _HOOKS:
+            self.__dict__.get("_stale", []).append(True)
+
+
+class _HookPoint(_Watched, HookPoint):
+    pass
+
+
+class _Silent(_Watched, GeneralizedComponent):
+    #: What is empty while nobody listens: the dicts of hooks of this component and of its hook
+    #: points, but for those in :attr:`_relaying` and that of a block's answer; and the list that is
+    #: not once the bridge is stale.
+    _listeners: tuple[Any, ...] = (True,)  # until :func:`silence` has looked
+    #: Dicts with one hook, TransformerLens's own, and its key.
+    _relaying: tuple[tuple[dict[int, Any], int], ...] = ()
+    #: Whether the component would hand a call on as it is; None where it always does.
+    _plain: Any = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The wrapped module's answer; the component's where somebody listens."""
-        if self._heard() or not self._plain(args, kwargs):
+        if (
+            any(self._listeners)
+            or any(_OF_ALL_MODULES)
+            or (self._relaying and self._relays_to_another())
+            or (self._plain and not self._plain(args, kwargs))
+        ):
             return super().__call__(*args, **kwargs)
         return self._modules["_original_component"](*args, **kwargs)  # type: ignore[misc]
 
-    def _heard(self) -> bool:
-        if self._listeners is None or _hooked(self) or _has_any_global_hook():
-            return True
-        return "forward" in self.__dict__ or any(_hooked(*each) for each in self._listeners)
-
-    def _plain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Whether the component would hand this call on as it is."""
-        return True
+    def _relays_to_another(self) -> bool:
+        return any(hooks and (len(hooks) > 1 or key not in hooks) for hooks, key in self._relaying)
 
 
 class LinearBridge(_Silent, lens.LinearBridge):
@@ -58,16 +89,17 @@ class AttentionBridge(_Silent, lens.AttentionBridge):
 
 class EmbeddingBridge(_Silent, lens.EmbeddingBridge):
     def _plain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        plain = type(self.original_component) is nn.Embedding  # another may answer in float32
+        # Another class may answer in float32.
+        plain = type(self._modules["_original_component"]) is nn.Embedding
         return plain and len(args) == 1 and not kwargs and self._output_contribution_scale == 1
 
 
 class _Norm(_Silent):
     def _plain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        own = self.use_native_layernorm_autograd and type(self.original_component) is nn.LayerNorm
         # Other norms, and this one under autocast, may answer in another precision than asked.
         return (
-            own
+            type(self._modules["_original_component"]) is nn.LayerNorm
+            and self.use_native_layernorm_autograd
             and len(args) == 1
             and not kwargs
             and not torch.is_autocast_enabled(args[0].device.type)
@@ -79,7 +111,7 @@ class _Norm(_Silent):
         TransformerLens computes the scale and the normalised values also where only the norm's
         input or output is heard: on MiniLM that is a twentieth of a forward.
         """
-        if _hooked(self.hook_scale) or _hooked(self.hook_normalized):
+        if any(_hooks_of(self.hook_scale)) or any(_hooks_of(self.hook_normalized)):
             return super()._hf_autograd_forward_with_hooks(x)  # type: ignore[misc]
         assert self.original_component is not None
         return self.original_component(x).to(x.dtype)
@@ -94,6 +126,15 @@ class RMSNormalizationBridge(_Norm, lens.RMSNormalizationBridge):
 
 
 class BlockBridge(_Silent, lens.BlockBridge):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """A block whose answer alone is heard needs nothing of what TransformerLens does before."""
+        heard = self._modules["hook_out"]._forward_hooks  # type: ignore[union-attr]
+        alone = heard and not (any(self._listeners) or any(_OF_ALL_MODULES))
+        if not alone or not self._plain(args, kwargs):
+            return super().__call__(*args, **kwargs)
+        answer = self._modules["_original_component"](*args, **kwargs)  # type: ignore[misc]
+        return self._apply_output_hook(answer)
+
     def _plain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         # A block by itself answers a tuple; one layer may be told to start or to stop the forward.
         limits = self.__dict__.get("_stop_at_layer_idx"), self.__dict__.get("_start_at_layer_idx")
@@ -133,17 +174,29 @@ def silence(bridge: nn.Module) -> None:
             for part, name in (("in", "hook_in"), ("out", "hook_out")):
                 if part in module.submodules:
                     mirrors[getattr(module.submodules[part], name)] = getattr(module, name)
+    stale: list[bool] = []
     for module in modules:
         if type(module) in _CLASSES and _served(module):
-            listeners: list[tuple[HookPoint, int | None]] = []
-            for point in _points(module):
-                mirror = mirrors.get(point)
-                if mirror is None:
-                    listeners.append((point, None))
-                else:  # that one hook is heard where the placeholder is
-                    listeners += [(point, next(iter(point._forward_hooks))), (mirror, None)]
-            module.__dict__["_listeners"] = tuple(listeners)
-            module.__class__ = _CLASSES[type(module)]
+            points = _points(module)
+            relaying = [point for point in points if point in mirrors]
+            own = [(point._forward_hooks, next(iter(point._forward_hooks))) for point in relaying]
+            elsewhere = {id(hooks) for hooks, _ in own}
+            if isinstance(module, lens.BlockBridge):
+                elsewhere.add(id(module.hook_out._forward_hooks))
+            # TransformerLens's own hook is heard where the placeholder is.
+            points += [mirrors[point] for point in relaying]
+            dicts = [hooks for each in (module, *points) for hooks in _hooks_of(each)]
+            dicts = [hooks for hooks in dicts if id(hooks) not in elsewhere]
+            module.__dict__["_listeners"] = (*dicts, stale)
+            module.__dict__["_relaying"] = tuple(own)
+            _watch(module, stale, _CLASSES[type(module)])
+            for point in points:
+                _watch(point, stale, _HookPoint)
+
+
+def _watch(module: nn.Module, stale: list[bool], kind: Any) -> None:
+    module.__dict__["_stale"] = stale
+    module.__class__ = kind
 
 
 def _points(module: Any) -> list[HookPoint]:
@@ -173,14 +226,3 @@ def _served(module: Any) -> bool:
 def _is_delegating(attn: nn.Module | None) -> bool:
     """TransformerLens's own attention may ask its block for the residual before the norm."""
     return attn is not None and seam.delegating(attn)
-
-
-def _hooked(module: nn.Module, but: int | None = None) -> bool:
-    """Whether a module carries any hook, ``but`` a forward hook of that key."""
-    hooks = module._forward_hooks
-    return bool(
-        (hooks and (len(hooks) > 1 or but not in hooks))
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-    )

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -73,7 +74,9 @@ def test_a_hook_anywhere_is_given_what_it_would_be_given_anyway(family, plain):
 def test_the_output_is_the_same_to_the_bit(family, plain, monkeypatch):
     stepped_over = family.run()
     assert torch.equal(stepped_over, plain.run())
-    monkeypatch.setattr(silent._Silent, "_heard", lambda self: True)
+    for module in family.model.modules():
+        if isinstance(module, silent._Silent):
+            monkeypatch.setitem(module.__dict__, "_listeners", (True,))
     assert torch.equal(stepped_over, family.run())
 
 
@@ -146,14 +149,43 @@ def test_a_flag_that_wires_hooks_wires_them(monkeypatch):
     assert counts[0] == counts[1] > 0
 
 
-def test_hooks_on_all_modules_see_every_component(built):
+@pytest.mark.parametrize("copied", [False, True])
+def test_hooks_on_all_modules_see_every_component(copied, built):
+    family = copy.deepcopy(built("bert")) if copied else built("bert")
     seen: list[nn.Module] = []
     handle = register_module_forward_hook(lambda module, *_: seen.append(module))
     try:
-        built("bert").run()
+        family.run()
     finally:
         handle.remove()
     assert sum(isinstance(module, lens.BlockBridge) for module in seen) == 2
+
+
+@pytest.mark.parametrize("at", ["", ".hook_out"])
+@pytest.mark.parametrize("copied", [False, True])
+def test_another_dict_of_hooks_is_noticed(at, copied):
+    """As scripts do that take out all hooks: ``module._forward_hooks = OrderedDict()``."""
+    family = families.bert()
+    if copied:
+        family = copy.deepcopy(family)
+    module = family.model.get_submodule(f"blocks.0.attn.q{at}")
+    module._forward_hooks = OrderedDict()
+    calls: list[str] = []
+    module.register_forward_hook(lambda *_: calls.append("heard"))
+    family.run()
+    assert calls == ["heard"]
+
+
+@pytest.mark.parametrize("name", ["bert", "bert encoder", "clip", "vit"])
+def test_a_block_whose_answer_alone_is_heard_does_not_run(name, built, monkeypatch):
+    entered: list[nn.Module] = []
+    monkeypatch.setattr(lens.BlockBridge, "forward", lambda self, *_, **__: entered.append(self))
+    family = built(name)
+    blocks = next(blocks for key, blocks in family.model.named_children() if "blocks" in key)
+    plain = family.run()
+    with listening(blocks[0].hook_out, lambda value, hook: 2 * value):
+        doubled = family.run()
+    assert entered == [] and not torch.equal(plain, doubled)
 
 
 def test_a_norm_can_be_pickled(built):

@@ -4,6 +4,7 @@ Source: "Geometric Terrain Analysis", S12 (geometric field modulator), and its c
 B12.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -112,18 +113,18 @@ def parameter_readings(model: HookedModel, ids: Tensor, mask: Tensor) -> Reading
     """Parameters at T5-small's sizes, and which of a field on ``model`` its output depends on.
 
     Counted are those whose gradient at an ordinary input is above rounding: what gradient the
-    first expert's deformation gets is.
+    first expert's deformation gets is. In float64, as in float32 it is as large as real ones.
     """
-    field = published_field(model)
+    model = copy.deepcopy(model).double()
+    field = published_field(model).double()
     with attach(model, FieldModulator(field)):
         output = model(ids, attention_mask=mask)
     states = output if isinstance(output, Tensor) else output.last_hidden_state
     states.square().sum().backward()
     gradients = {name: p.grad for name, p in field.named_parameters()}
-    model.zero_grad(set_to_none=True)
     largest = max(float(grad.abs().max()) for grad in gradients.values() if grad is not None)
     reaching = sum(
-        int((grad.abs() > 1e-6 * largest).sum()) for grad in gradients.values() if grad is not None
+        int((grad.abs() > 1e-12 * largest).sum()) for grad in gradients.values() if grad is not None
     )
     return {
         "published": sum(p.numel() for p in SimplexField(template="published").parameters()),

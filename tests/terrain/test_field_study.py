@@ -34,7 +34,7 @@ def test_only_the_regular_template_is() -> None:
 def test_gates_on_a_stream(bert) -> None:
     """Order 1 sees nothing, constant gates neither; V^2 > 0 says nothing anywhere."""
     found = gate_readings(bert.model, bert.args[0], bert.kwargs["attention_mask"])
-    assert found["simplex"]["1"]["gate_std"] == 0
+    assert found["simplex"]["1"]["gate_std"] < 1e-7
     assert found["simplex"]["2"]["gate_std"] > 1e-3 < found["simplex"]["4"]["gate_std"]
     assert all(each["gate_std"] < 1e-7 for each in found["constant"].values())
     assert all(each["share_v2_positive"] == 1 for each in found["simplex"].values())
@@ -75,8 +75,7 @@ def test_parameters_that_reach_the_output(bert) -> None:
     assert found["here"] == sum(p.numel() for p in field.parameters())
     inert = active * 2 * 8 + 2 * 8  # the deformation of order 1
     inert += 2 + 2 * active  # its LayerNorm's scales, and its gate's weights
-    assert found["reaching the output"] <= found["here"] - 20 - inert
-    assert found["reaching the output"] > 0.5 * found["here"]
+    assert found["reaching the output"] == found["here"] - 20 - inert
     assert all(p.grad is None for p in bert.model.parameters())
 
 

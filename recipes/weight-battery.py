@@ -116,7 +116,7 @@ def on_text(kind: str = PRETRAINED) -> Callable[[Results], list[float]]:
         runs = [run["on text"] for kinds in known(results).values() for run in kinds[kind]]
         shares = [run["dead"] / run["neurons"] for run in runs if run]
         if not shares:
-            raise Blocked("no model here reads text; run with `--models minilm`")
+            raise Blocked("no model here reads text", options="--models minilm")
         return shares
 
     return measure
@@ -130,10 +130,7 @@ def mixed(results: Results) -> list[float]:
         if len(heads := table(kinds[PRETRAINED][0], "position_bias", stack="decoder"))
     ]
     if not found:
-        raise Blocked(
-            "no T5 among the models here; run `probekit run weight-battery --models "
-            "t5-small=FOLDER`"
-        )
+        raise Blocked("no T5 among the models here", options="--models t5-small")
     return found
 
 
@@ -141,10 +138,8 @@ def all_models(results: Results) -> list[float]:
     """How many models' attention was compared across layers, if the published ones were."""
     here = known(results)
     if len(here) < BATTERIES:
-        raise Blocked(
-            f"needs the weights of the write-up's {BATTERIES} models, not {', '.join(here)}; run "
-            "`probekit run weight-battery --preset paper` where the hub's cache has them"
-        )
+        why = f"needs the weights of {BATTERIES} models, not only {', '.join(here)}"
+        raise Blocked(why, options=f"--models {' '.join(Config.paper().models)}")
     return [float(len(here))]
 
 

@@ -72,7 +72,7 @@ def test_gains_of_fields_are_paired_by_seed_and_chance_has_no_sign() -> None:
     assert FIELD.over("room", "none")(results) == pytest.approx([-1.0, -1.0])
     assert FIELD.chance("constant")(results) == pytest.approx([0.4, 0.4])
     claim = next(claim for claim in FIELD.CLAIMS if claim.id == "003-34.trained")
-    assert decide(claim, results)["verdict"] == "explained by null"  # seeds differ by more
+    assert decide(claim, results, "")["verdict"] == "explained by null"  # seeds differ by more
 
 
 def curve(values: list[float], at: float = 0.4, sharper: bool = True) -> dict[str, object]:

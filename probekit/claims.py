@@ -94,9 +94,10 @@ def decide(claim: Claim, results: Any, run: str) -> dict[str, Any]:
             the reason of a blocked claim ends in it, with the options that are needed.
 
     Returns:
-        `id, source, statement, published, measured, interval, null, control, verdict, n, observed,
-        reason`, all JSON-safe. `measured` is the mean and `interval` the [least, greatest] over the
-        `observed` of `n` seeds, `null` the mean of the control, `reason` what blocks the claim.
+        `id, source, statement, published, tolerance, measured, interval, null, control, verdict, n,
+        observed, reason`, all JSON-safe. `measured` is the mean and `interval` the [least,
+        greatest] over the `observed` of `n` seeds, `null` the mean of the control, `reason` what
+        blocks the claim.
 
     Raises:
         RunError: the claim's `measure` returned no value at all.
@@ -134,6 +135,7 @@ def _row(
         "source": claim.source,
         "statement": claim.statement,
         "published": claim.published,
+        "tolerance": claim.tolerance,
         "measured": _mean(observed),
         "interval": [min(observed), max(observed)] if observed else None,
         "null": _mean(controls),
@@ -166,6 +168,7 @@ _ROW = {
     **dict.fromkeys(("measured", "null"), "number none"),
     **dict.fromkeys(("n", "observed"), "count"),
     "published": "number pair",
+    "tolerance": "number",
     "interval": "pair none",
     "reason": "text none",
 }
@@ -186,17 +189,17 @@ def shown(row: Mapping[str, Any]) -> dict[str, str]:
     return {
         "verdict": f"{row['verdict']}{reason}",
         "claim": f"{row['id']}: {row['statement']}",
-        "published": in_words(row["published"]),
+        "published": in_words(row["published"], row["tolerance"]),
         "measured": _measured(row),
         "null or control": f"{null}{row['control']}",
     }
 
 
-def in_words(published: float | int | Sequence[float | int]) -> str:
-    """What was published: a number, or "low to high"."""
-    if isinstance(published, Sequence):
-        return " to ".join(map(_number, published))
-    return _number(published)
+def in_words(published: float | int | Sequence[float | int], tolerance: float | int) -> str:
+    """What was published, a number or "low to high", and "± tolerance" where there is one."""
+    ends = published if isinstance(published, Sequence) else [published]
+    added = f" ± {tolerance:.6g}" if tolerance else ""
+    return " to ".join(f"{end:.6g}" for end in ends) + added
 
 
 def _measured(row: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from probekit.claims import Blocked, Claim, decide, decide_all
+from probekit.claims import Blocked, Claim, decide, decide_all, in_words, row_fault
 from probekit.errors import RunError
 
 RUN = "probekit run terrain --preset paper"
@@ -28,6 +28,7 @@ def test_the_whole_row():
         "source": "paper",
         "statement": "VDI settles",
         "published": 0.5,
+        "tolerance": 0.25,
         "measured": 0.5,
         "interval": [0.25, 0.75],
         "null": 0.75,
@@ -79,6 +80,27 @@ def test_rows_are_strict_json_also_when_nothing_was_seen():
     assert again == row
     assert (row["measured"], row["interval"], row["null"]) == (None, None, None)
     assert row["published"] == [0.5, 0.7]
+
+
+@pytest.mark.parametrize(
+    ("published", "tolerance", "words"),
+    [
+        (0.611992, 1e-5, "0.611992 ± 1e-05"),
+        ([0.53, 0.56], 0.02, "0.53 to 0.56 ± 0.02"),
+        ((0, 1), 0, "0 to 1"),
+        (9362, 0.0, "9362"),
+    ],
+)
+def test_the_tolerance_stands_beside_what_was_published(published, tolerance, words):
+    assert in_words(published, tolerance) == words
+
+
+def test_a_stored_row_has_a_tolerance():
+    row = decide(claim(), [0.6], RUN)
+    assert row_fault(row) is None
+    assert row_fault(row | {"tolerance": None}) == "tolerance is None"
+    del row["tolerance"]
+    assert row_fault(row) == "tolerance is None"
 
 
 def block(results):

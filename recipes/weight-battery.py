@@ -175,8 +175,8 @@ CLAIMS = [
                                         / spectral(r, "o", "condition", "median"))),
     claim("18", WRITE_UP, "queries are sparse: 93 to 100 % of their weights lie below 0.1",
           (0.93, 1.0), beside(sparsity)),
-    *(claim(f"18.{model}", WRITE_UP, f"of {model} {share:.1%} of them do", share,
-            beside(sparsity, model), tolerance=0.0005)
+    *(claim(f"18.{model}", WRITE_UP, f"of the weights of {model}'s queries {100 * share:.1f} % lie "
+            "below 0.1", share, beside(sparsity, model), tolerance=0.0005)
       for model, share in SHARES.items()),
     claim("18.scale", CORRECTED, "they are at their own scale: share below a tenth of the rms, "
           "above .1 (.0797 of a Gaussian)", (0.1, 1.0),

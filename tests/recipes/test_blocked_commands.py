@@ -1,6 +1,7 @@
 """What a blocked claim says to run: a whole command, which the command line takes."""
 
 import itertools
+import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,10 @@ import pytest
 
 from probekit import cli, recipes
 from probekit.claims import decide_all
+from probekit.hooked.cards import read_card
+from probekit.paths import data_dir
 
+LEDGER = sorted(data_dir("results").glob("*/*.json"))
 NOTHING = {kind: [{"missing": "no weights"}] for kind in ("pretrained", "twin")}
 RESULTS = {
     "cross-scale": {"minilm": {"missing": "no weights"}},
@@ -43,6 +47,16 @@ def cards(config: Any) -> list[str]:
     fields = (getattr(config, name, ()) for name in ("models", "hosts", "encoders", "pairs"))
     named = itertools.chain(*(field for field in fields if isinstance(field, tuple)))
     return [card for each in named for card in each.split(">")]
+
+
+@pytest.mark.parametrize("file", LEDGER, ids=lambda file: file.parent.name)
+def test_commands_of_the_ledger(file, config_of) -> None:
+    for row in json.loads(file.read_text())["claims"]:
+        if row["verdict"] == "blocked":
+            name, preset, config = config_of(row["reason"])
+            assert (name, preset) == (file.parent.name, file.stem)
+            for card in cards(config):
+                read_card(card)  # there is such a model
 
 
 @pytest.mark.parametrize("name", RESULTS)

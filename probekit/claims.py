@@ -11,6 +11,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from probekit.checks import is_whole
@@ -22,7 +23,16 @@ VERDICTS = ("reproduced", "explained by null", "not reproduced", "blocked")
 
 
 class Blocked(Exception):
-    """Raised by a claim's `measure` or `null`: the argument says what is missing."""
+    """Raised by a claim's `measure` or `null`, which lacks something.
+
+    Args:
+        why: what is missing.
+        options: of `probekit run`, such as `--models t5-small`: with them it would be there.
+    """
+
+    def __init__(self, why: str, *, options: str) -> None:
+        super().__init__(why)
+        self.options = options
 
 
 @dataclass(frozen=True)
@@ -66,13 +76,28 @@ class Claim:
         return low - self.tolerance <= value <= high + self.tolerance
 
 
-def decide(claim: Claim, results: Any) -> dict[str, Any]:
+def decide_all(claims: Sequence[Claim], results: Any, run_dir: Path) -> list[dict[str, Any]]:
+    """The rows of a recipe's claims, in their order; see :func:`decide`.
+
+    Args:
+        run_dir: `OUT/<recipe>/<preset>`, the folder of the run.
+    """
+    run = f"probekit run {run_dir.parent.name} --preset {run_dir.name}"
+    return [decide(claim, results, run) for claim in claims]
+
+
+def decide(claim: Claim, results: Any, run: str) -> dict[str, Any]:
     """Measure a claim on a recipe's results and return its row of `summary.json`.
 
+    Args:
+        run: the command that the results are of, such as `probekit run terrain --preset paper`;
+            the reason of a blocked claim ends in it, with the options that are needed.
+
     Returns:
-        `id, source, statement, published, measured, interval, null, control, verdict, n, observed,
-        reason`, all JSON-safe. `measured` is the mean and `interval` the [least, greatest] over the
-        `observed` of `n` seeds, `null` the mean of the control, `reason` what blocks the claim.
+        `id, source, statement, published, tolerance, measured, interval, null, control, verdict, n,
+        observed, reason`, all JSON-safe. `measured` is the mean and `interval` the [least,
+        greatest] over the `observed` of `n` seeds, `null` the mean of the control, `reason` what
+        blocks the claim.
 
     Raises:
         RunError: the claim's `measure` returned no value at all.
@@ -82,7 +107,8 @@ def decide(claim: Claim, results: Any) -> dict[str, Any]:
         controls = [float(value) for value in claim.null(results) or ()]
         values = [float(value) for value in claim.measure(results)]
     except Blocked as blocked:
-        return _row(claim, [], controls, "blocked", str(blocked))
+        reason = f"{blocked}; run `{run} {blocked.options}`"
+        return _row(claim, [], controls, "blocked", reason)
     if not values:
         raise RunError(f"claim {claim.id} measured nothing: `measure` gives one value per seed")
     return _row(claim, values, controls, _verdict(claim, values, controls))
@@ -109,6 +135,7 @@ def _row(
         "source": claim.source,
         "statement": claim.statement,
         "published": claim.published,
+        "tolerance": claim.tolerance,
         "measured": _mean(observed),
         "interval": [min(observed), max(observed)] if observed else None,
         "null": _mean(controls),
@@ -141,6 +168,7 @@ _ROW = {
     **dict.fromkeys(("measured", "null"), "number none"),
     **dict.fromkeys(("n", "observed"), "count"),
     "published": "number pair",
+    "tolerance": "number",
     "interval": "pair none",
     "reason": "text none",
 }
@@ -161,17 +189,17 @@ def shown(row: Mapping[str, Any]) -> dict[str, str]:
     return {
         "verdict": f"{row['verdict']}{reason}",
         "claim": f"{row['id']}: {row['statement']}",
-        "published": in_words(row["published"]),
+        "published": in_words(row["published"], row["tolerance"]),
         "measured": _measured(row),
         "null or control": f"{null}{row['control']}",
     }
 
 
-def in_words(published: float | int | Sequence[float | int]) -> str:
-    """What was published: a number, or "low to high"."""
-    if isinstance(published, Sequence):
-        return " to ".join(map(_number, published))
-    return _number(published)
+def in_words(published: float | int | Sequence[float | int], tolerance: float | int) -> str:
+    """What was published, a number or "low to high", and "± tolerance" where there is one."""
+    ends = published if isinstance(published, Sequence) else [published]
+    added = f" ± {tolerance:.6g}" if tolerance else ""
+    return " to ".join(f"{end:.6g}" for end in ends) + added
 
 
 def _measured(row: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from probekit.claims import in_words
 from probekit.environment import environment
 
 _VERDICTS = {
@@ -42,7 +43,7 @@ def print_claims(claims: list[dict[str, Any]], summary: Path) -> None:
             verdict.append(f": {claim['reason']}")
         table.add_row(
             Text(f"{claim['id']} {claim['statement']}"),
-            _published(claim["published"]),
+            in_words(claim["published"], claim["tolerance"]),
             _measured(claim),
             f"{_number(claim['null'])}\n{claim['control']}",
             verdict,
@@ -60,10 +61,6 @@ def print_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
         cells = (_number(v) if isinstance(v, float) else str(v) for v in row.values())
         table.add_row(*map(Text, cells))
     _console().print(table)
-
-
-def _published(value: float | list[float]) -> str:
-    return " to ".join(map(_number, value)) if isinstance(value, list) else _number(value)
 
 
 def _measured(claim: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from .claims import Claim, decide, shown
+from .claims import Claim, decide_all, shown
 from .console import print_rows
 from .report import Report
 
@@ -27,7 +27,8 @@ def present_results(
         tables: rows by heading.
         figures: with captions, by file name.
     """
-    report = Report(title).text(text).table([shown(decide(claim, results)) for claim in claims])
+    rows = decide_all(claims, results, run_dir)
+    report = Report(title).text(text).table([shown(row) for row in rows])
     for heading, rows in tables.items():
         print_rows(heading, rows)
         report.text(f"### {heading}").table(rows)

@@ -185,7 +185,7 @@ def _run_in(
     folder: "RunDir", recipe: Recipe, config: Any, preset: str, jobs: int
 ) -> dict[str, Any]:
     from probekit import console
-    from probekit.claims import decide
+    from probekit.claims import decide_all
     from probekit.environment import environment
     from probekit.runs import json_safe
 
@@ -196,7 +196,7 @@ def _run_in(
         if unfinished.is_file():
             unfinished.unlink(missing_ok=True)
     results = recipe.collect(config, folder.path)
-    claims = [decide(claim, results) for claim in recipe.CLAIMS]
+    claims = decide_all(recipe.CLAIMS, results, folder.path)
     summary = {
         "recipe": recipe.NAME,
         "preset": preset,

@@ -38,9 +38,9 @@ h1, h2, h3 { line-height: 1.2; }
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: left;
   vertical-align: top; }
-td:first-child { white-space: nowrap; }
+td:first-child { min-width: 9rem; }
 .filtered { width: min(96vw, 84rem); margin-left: calc(50% - min(48vw, 42rem)); }
-.filtered td:first-child { white-space: normal; max-width: 10rem; }
+.filtered td:first-child { max-width: 10rem; }
 figure { margin: 1.5rem 0; }
 figure img { display: block; max-width: 100%; height: auto; }
 .card { background: #fff; color: #1b1b1f; color-scheme: light; border: 1px solid var(--line);

@@ -37,7 +37,7 @@ from probekit.terrain.definitions import definitions_of
 from probekit.terrain.projection import projection_readings
 from probekit.terrain.projection_pictures import projection_figure
 from probekit.terrain.tokens import embedding_of, single_token
-from probekit.terrain.units import named, number
+from probekit.terrain.units import missing, named, number, was_read
 
 NAME = "cross-scale"
 WRITE_UP = "Geometric Terrain Analysis, cross-scale projection"
@@ -76,12 +76,12 @@ def units(config: Config) -> list[Unit]:
 def run_unit(config: Config, pair: Unit, run_dir: Path, position: int) -> None:
     """Carry one table onto another with every seed; notes why one is not to be had."""
     run = RunDir(run_dir / label(pair).replace(">", "-onto-"))
-    if (run.path / "readings.json").exists():
+    if was_read(run):
         return
     try:
         large, small, digits = tables_of(pair)
     except CardError as error:
-        run.write_json("readings.json", {"missing": str(error)})
+        run.write_json("readings.json", missing(error))
         return
     sizes = {"anchors": config.anchors, "tests": config.tests}
     found = [
@@ -120,10 +120,9 @@ def reading(*path: str, qwen: bool = False) -> Callable[[Results], list[float]]:
         chosen = {name: found for name, found in results.items() if (">" in name) is qwen}
         here = [found for found in chosen.values() if "missing" not in found]
         if not here:
-            reasons = [found["missing"] for found in chosen.values()] or ["it is not among --pairs"]
-            wanted = "qwen3.5-4b=FOLDER>qwen3.5-0.8b=FOLDER" if qwen else "minilm"
-            command = f'`probekit run cross-scale --pairs "{wanted}"`'
-            raise Blocked(f"{'; '.join(reasons)}; run {command}")
+            why = "; ".join(found["missing"] for found in chosen.values()) or "not among --pairs"
+            wanted = f'"{QWEN}"' if qwen else "minilm"  # quoted: > is the shell's too
+            raise Blocked(why, options=f"--pairs {wanted}")
         return [number(run, path) for found in here for run in found["seeds"]]
 
     return measure

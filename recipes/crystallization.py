@@ -31,7 +31,7 @@ import torch
 
 import probekit as pk
 import probekit.recipes
-from probekit.claims import Claim, decide, shown
+from probekit.claims import Claim, decide_all, shown
 from probekit.entropy import uniform_causal_vdi
 from probekit.report import Report
 from probekit.runs import RunDir
@@ -251,7 +251,7 @@ def present(config: Config, results: Results, run_dir: Path) -> None:
     published = results["published"]
     by_title = {ARMS[arm].title: list(runs.values()) for arm, runs in results.items()}
     report = Report("Natural crystallization, and what uniform attention reads").text(__doc__ or "")
-    report.table([shown(decide(claim, results)) for claim in CLAIMS])
+    report.table([shown(row) for row in decide_all(CLAIMS, results, run_dir)])
     report.table([arm_row(arm, seed, results[arm][seed]) for arm, seed in units(config)])
     figures = {
         "vdi": (trajectory_figure(by_title), "VDI per head, seeds by colour, with its nulls."),

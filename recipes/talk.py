@@ -190,7 +190,7 @@ def mean_of(
     def measure(results: Results) -> list[float]:
         return [
             average(value, run[kind], alpha)
-            for kinds in known(results).values()
+            for kinds in known(results, option="--hosts").values()
             for run in kinds[PRETRAINED]
         ]
 

@@ -157,10 +157,7 @@ def stacks(results: Results) -> list[float]:
     found = [m[PRETRAINED][0]["stacks"] for m in known(results).values()]
     cosines = [each["identical ids"][-1] for each in found if each]
     if not cosines:
-        raise Blocked(
-            "no encoder-decoder among the models here; run `probekit run terrain --models "
-            "t5-small=FOLDER`"
-        )
+        raise Blocked("no encoder-decoder among the models here", options="--models t5-small")
     return cosines
 
 

@@ -35,7 +35,15 @@ from probekit.pretrained import checkpoint_folder
 from probekit.recipe_report import present_results
 from probekit.terrain.batteries import battery_readings, pooled, positive_fractions, table
 from probekit.terrain.battery_pictures import battery_figure
-from probekit.terrain.units import PRETRAINED, TWIN, Results, collect_kinds, known, unit_folder
+from probekit.terrain.units import (
+    PRETRAINED,
+    TWIN,
+    Results,
+    collect_kinds,
+    known,
+    unit_folder,
+    was_read,
+)
 
 NAME = "weight-battery-xxl"
 WRITE_UP = "Geometric Terrain Analysis, T5-v1.1-XXL"
@@ -81,7 +89,7 @@ def run_unit(config: Config, unit: Unit, run_dir: Path, position: int) -> None:
     """Stream one folder of shards; notes why it is not to be had, if it is not."""
     entry, kind = unit
     run = unit_folder(run_dir, entry, kind)
-    if (run.path / "readings.json").exists():
+    if was_read(run):
         return
     if kind == PRETRAINED:
         try:

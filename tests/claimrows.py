@@ -7,6 +7,7 @@ def row(id: str = "009-1", **changed) -> dict:
         "source": "a paper",
         "statement": "a | b",
         "published": [0.5, 0.75],
+        "tolerance": 0.0,
         "measured": 0.6,
         "interval": [0.5, 0.7],
         "null": 0.1,

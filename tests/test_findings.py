@@ -53,6 +53,8 @@ def test_no_verdict_is_typed(file) -> None:
     for found in summary["claims"]:
         claim = claims[found["id"]]
         assert (found["statement"], found["control"]) == (claim.statement, claim.control)
+        stored = json.loads(json.dumps([claim.published, claim.tolerance]))  # pairs are lists there
+        assert [found["published"], found["tolerance"]] == stored, found["id"]
         if found["verdict"] == "blocked":
             assert found["reason"] and found["measured"] is None
             continue
@@ -96,11 +98,11 @@ def test_rows_are_those_of_the_summaries(tmp_path) -> None:
 
 
 def test_what_nobody_published_stands_in_parentheses_and_is_counted_apart(tmp_path) -> None:
-    rows = (row("009-1"), row("009-1.x", source="the same, corrected"))
+    rows = (row("009-1"), row("009-1.x", source="the same, corrected", tolerance=0.02))
     written(tmp_path, "a", "quick", *rows, models=["bert", "t5=/a/folder"], host="t5", pairs=3)
     ledger = read_findings([tmp_path])
     published, added = (each.row for each in ledger.findings)
-    assert (published["published"], added["published"]) == ("0.5 to 0.75", "(0.5 to 0.75)")
+    assert (published["published"], added["published"]) == ("0.5 to 0.75", "(0.5 to 0.75 ± 0.02)")
     assert published["run"] == "a (quick): bert, t5"
     assert ledger.count_rows == [{"verdict": "reproduced", "published claims": 1, "added": 1}]
 
@@ -121,12 +123,12 @@ def test_the_published_configuration_wins_and_later_folders_do(tmp_path) -> None
 
 @pytest.mark.parametrize(("source", "added"), [("a paper", False), ("not published", True)])
 def test_a_recipe_that_never_ran_is_listed(tmp_path, monkeypatch, source, added) -> None:
-    claim = Claim("009-2", source, "s", (0.0, 1.0), 0.0, lambda _: [], lambda _: None, "c")
+    claim = Claim("009-2", source, "s", (0.0, 1.0), 0.5, lambda _: [], lambda _: None, "c")
     monkeypatch.setattr(recipes, "discover", lambda: {"b": Path("b.py")})
     monkeypatch.setattr(recipes, "load", lambda path: SimpleNamespace(CLAIMS=[claim]))
     ledger = read_findings([tmp_path])
     assert ledger.findings == (
-        Finding("009-2", "s", "0 to 1", "", "c", "not run", "", "b", "quick", added=added),
+        Finding("009-2", "s", "0 to 1 ± 0.5", "", "c", "not run", "", "b", "quick", added=added),
     )
 
 

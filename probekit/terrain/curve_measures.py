@@ -73,6 +73,22 @@ def read(run: Any, name: str, alpha: float) -> float:
     return run[name][run["alphas"].index(alpha)]
 
 
+def best(
+    name: str, kind: str = MODULATED, model: str | None = None
+) -> Callable[[Results], list[float]]:
+    """The largest reading at any alpha above 0, over the reading at 0."""
+
+    def measure(results: Results) -> list[float]:
+        runs = runs_of(results, kind, model)
+        return [
+            max(value for value, alpha in zip(run[name], run["alphas"], strict=True) if alpha)
+            / read(run, name, 0.0)
+            for run in runs
+        ]
+
+    return measure
+
+
 def apart(name: str, kind: str = MODULATED) -> Callable[[Results], list[float]]:
     """How far a reading at one printed constant is from that at the other."""
 

@@ -47,20 +47,32 @@ def read_or_missing(
         text: whether a model without a tokenizer is missing; if not, ``readings`` gets None.
     """
     run = unit_folder(run_dir, entry, kind)
-    if (run.path / "readings.json").exists():
+    if was_read(run):
         return
     try:
         model = pretrained(entry)
         tokenizer = _tokenizer(model, text)
     except CardError as error:
-        why, _, _ = str(error).partition("; ")  # what follows is how to call pk.load
-        run.write_json("readings.json", {"missing": why})
+        run.write_json("readings.json", missing(error))
         return
     name, _, seed = kind.partition(" ")
     run.write_json(
         "readings.json",
         readings(random_twin(model, int(seed)) if name == TWIN else model, tokenizer),
     )
+
+
+def was_read(run: RunDir) -> bool:
+    """Whether a unit has its readings; weights that were missing are looked for again."""
+    if not (run.path / "readings.json").exists():
+        return False
+    return "missing" not in run.read_json("readings.json")
+
+
+def missing(error: CardError) -> Readings:
+    """What a unit writes whose weights are not to be had: why."""
+    why, _, _ = str(error).partition("; ")  # what follows is how to call pk.load
+    return {"missing": why}
 
 
 def _tokenizer(model: HookedModel, needed: bool) -> Any:
@@ -83,24 +95,32 @@ def collect_kinds(units: Sequence[tuple[str, str]], run_dir: Path) -> dict[str, 
     return found
 
 
-def known(results: Results, model: str | None = None) -> Results:
+def here(results: Results) -> Results:
+    """The models whose weights were to be had."""
+    return {name: kinds for name, kinds in results.items() if "missing" not in kinds[PRETRAINED][0]}
+
+
+def known(results: Results, model: str | None = None, option: str = "--models") -> Results:
     """The models whose weights were to be had, or the one that is asked for.
+
+    Args:
+        option: of the recipe, that names its models.
 
     Raises:
         Blocked: none was, or not that one.
     """
-    here = {name: kinds for name, kinds in results.items() if "missing" not in kinds[PRETRAINED][0]}
-    if model is None and not here:
-        why = "; ".join(kinds[PRETRAINED][0]["missing"] for kinds in results.values())
-        raise Blocked(f"{why}; run with `--models NAME=FOLDER`")
+    found = here(results)
     if model is None:
-        return here
-    if model not in here:
-        why = f"{model} is not among --models"
+        if not found:
+            why = "; ".join(kinds[PRETRAINED][0]["missing"] for kinds in results.values())
+            raise Blocked(why, options=f"{option} {' '.join(results)}")
+        return found
+    if model not in found:
+        why = f"{model} is not among {option}"
         if model in results:
             why = results[model][PRETRAINED][0]["missing"]
-        raise Blocked(f"{why}; run with `--models {model}=FOLDER`")
-    return {model: here[model]}
+        raise Blocked(why, options=f"{option} {model}")
+    return {model: found[model]}
 
 
 def reading(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..claims import Blocked
-from ..terrain.units import PRETRAINED, Results, known
+from ..terrain.units import PRETRAINED, Results, here
 from .outcome import t_interval
 
 Run = Mapping[str, Any]
@@ -33,7 +33,7 @@ def each_run(
     def measure(results: Results) -> list[float]:
         found = [
             value(run)
-            for kinds in known(results).values()
+            for kinds in here(results).values()
             for form in forms
             for begun, runs in runs_of(kinds, form).items()
             if start in (None, begun)
@@ -56,7 +56,7 @@ def inside(run: Run, band: Sequence[float]) -> float:
 def inside_others(results: Results) -> list[float]:
     """The same in the band of the next start, in turn; nothing where there is one start only."""
     found = []
-    for kinds in known(results).values():
+    for kinds in here(results).values():
         for form in ("repaired", "masked"):
             runs = list(runs_of(kinds, form).values())
             others = runs[1:] + runs[:1] if len(runs) > 1 else []
@@ -69,7 +69,7 @@ def shares(of: Callable[[Any], float]) -> Callable[[Results], list[float]]:
     """What starts or seeds are of the variance of the repaired runs' ends, a value a host."""
 
     def measure(results: Results) -> list[float]:
-        found = (runs_of(kinds, "repaired") for kinds in known(results).values())
+        found = (runs_of(kinds, "repaired") for kinds in here(results).values())
         ended = [{s: [run["alpha"][-1] for run in runs] for s, runs in e.items()} for e in found]
         return [of(each) for each in ended if each] or missing(results)
 
@@ -81,7 +81,7 @@ def losses(*path: str) -> Callable[[Results], list[float]]:
 
     def measure(results: Results) -> list[float]:
         found = []
-        for kinds in known(results).values():
+        for kinds in here(results).values():
             value: Any = kinds[PRETRAINED][0]
             if "host" in value:
                 for name in path:
@@ -101,7 +101,8 @@ def gain(run: Run) -> float:
 def missing(results: Results) -> list[float]:
     """Say why no host of some kind was read."""
     reasons = [kinds[PRETRAINED][0].get("missing") for kinds in results.values()]
-    raise Blocked("; ".join(filter(None, reasons)) or "no host of this kind was asked for")
+    why = "; ".join(filter(None, reasons)) or "no host of this kind was asked for"
+    raise Blocked(why, options="--hosts t5-wordnet")
 
 
 def tables(results: Results) -> dict[str, list[dict[str, Any]]]:

@@ -102,7 +102,7 @@ def decaying(rate: float, still: float) -> Any:
 def verdicts(decay: float, without: float) -> dict[str, str]:
     runs = {"decay": [decaying(decay, 0.1)], "no-decay": [decaying(without, 0.1)]}
     results = RECIPE.Results(RECIPE.Config(), runs)
-    return {claim.id: decide(claim, results)["verdict"] for claim in RECIPE.CLAIMS}
+    return {claim.id: decide(claim, results, "")["verdict"] for claim in RECIPE.CLAIMS}
 
 
 def test_verdicts_follow_the_rate_of_decay():

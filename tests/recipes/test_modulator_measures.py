@@ -72,7 +72,7 @@ def test_gains_of_fields_are_paired_by_seed_and_chance_has_no_sign() -> None:
     assert FIELD.over("room", "none")(results) == pytest.approx([-1.0, -1.0])
     assert FIELD.chance("constant")(results) == pytest.approx([0.4, 0.4])
     claim = next(claim for claim in FIELD.CLAIMS if claim.id == "003-34.trained")
-    assert decide(claim, results)["verdict"] == "explained by null"  # seeds differ by more
+    assert decide(claim, results, "")["verdict"] == "explained by null"  # seeds differ by more
 
 
 def curve(values: list[float], at: float = 0.4, sharper: bool = True) -> dict[str, object]:
@@ -91,10 +91,38 @@ def test_readings_along_alpha() -> None:
     assert PHASE.at("pearson", 0.5)(results) == [0.5]
     assert PHASE.at("pearson", 0.5, less=0.01)(results) == pytest.approx([0.09])
     assert PHASE.at("pearson", 0.5, "shrink-only", less=0.01)(results) == pytest.approx([0.03])
+    assert PHASE.best("pearson")(results) == pytest.approx([0.50 / 0.40])
+    assert PHASE.best("pearson", "shrink-only")(results) == pytest.approx([0.44 / 0.40])
     assert PHASE.apart("pearson")(results) == pytest.approx([0.02])
     assert PHASE.bend("pearson")(results) == [0.4]
     assert PHASE.spread("pearson")(results) == pytest.approx([0.2])
     assert math.isnan(PHASE.bend("pearson", "shrink-only")(results)[0])  # a smooth curve
+
+
+def test_the_numbers_of_t5_small_are_read_of_it_alone() -> None:
+    own = {
+        "alphas": [0.0, 0.01, 0.5],
+        "pearson": [0.0734, 0.099, 0.185],
+        "gradient": [0.01, 0.022, 0.076],
+        "preservation": [1.0, 0.9998, 0.176],
+    }
+    flat = {name: [0.25] * 3 for name in own} | {"alphas": own["alphas"]}
+    t5 = {"pretrained": [own], "permuted": [flat], "shrink-only": [flat]}
+    results = {"minilm": {kind: [flat] for kind in t5}, "t5-small": t5}
+    rows = {
+        claim.id.removeprefix("003-"): decide(claim, results, "")
+        for claim in PHASE.CLAIMS
+        if ".t5" in claim.id or claim.id.endswith(".best")
+    }
+    assert {id_: (row["measured"], row["null"]) for id_, row in rows.items()} == {
+        "12.t5": (0.099, 0.0734),
+        "13.t5": (0.022, 0.01),
+        "30.t5": (0.185, 0.25),
+        "30.t5-gradient": (0.076, 0.25),
+        "30.t5-preservation": (0.176, 0.25),
+        "30.best": (0.185 / 0.0734, 1),
+    }
+    assert {row["verdict"] for row in rows.values()} == {"reproduced"}
 
 
 def test_a_surely_higher_reading_is_so_in_resampled_definitions() -> None:

@@ -78,7 +78,7 @@ def moving(drifts: dict[str, float], log_every: int, grok: int) -> DriftRun:
 def verdicts(drifts: dict[str, float], grok: int) -> dict[str, str]:
     runs = {"modular": [moving(drifts, 100, grok)], "bidirectional": [moving(drifts, 50, 600)]}
     results = RECIPE.Results(RECIPE.Config(), runs, {})
-    return {claim.id: decide(claim, results)["verdict"] for claim in RECIPE.CLAIMS}
+    return {claim.id: decide(claim, results, "")["verdict"] for claim in RECIPE.CLAIMS}
 
 
 def test_what_holds_for_the_mlp_as_well_says_nothing_of_geometry():

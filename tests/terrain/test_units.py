@@ -5,7 +5,7 @@ import math
 import pytest
 
 from probekit.claims import Blocked
-from probekit.terrain.units import known, number, reading
+from probekit.terrain.units import collect_kinds, known, number, read_or_missing, reading
 
 HERE = {"pretrained": [{"a": {"b": 2}}], "twin": [{"a": {"b": 3}}, {"a": {"b": None}}]}
 RESULTS = {"minilm": HERE, "t5-small": {"pretrained": [{"missing": "no weights"}], "twin": []}}
@@ -19,9 +19,26 @@ def test_numbers_are_read_of_every_model_that_is_here() -> None:
 
 
 def test_a_model_that_is_not_here_blocks_and_says_why() -> None:
-    with pytest.raises(Blocked, match="no weights; run with `--models t5-small=FOLDER`"):
-        known(RESULTS, "t5-small")
-    with pytest.raises(Blocked, match="bert-large is not among --models"):
-        known(RESULTS, "bert-large")
-    with pytest.raises(Blocked, match="no weights"):
-        known({"t5-small": RESULTS["t5-small"]})
+    missing = RESULTS["t5-small"]
+    for results, model, why, options in (
+        (RESULTS, "t5-small", "no weights", "--models t5-small"),
+        (RESULTS, "bert-large", "bert-large is not among --models", "--models bert-large"),
+        ({"a": missing, "b": missing}, None, "no weights; no weights", "--models a b"),
+    ):
+        with pytest.raises(Blocked) as blocked:
+            known(results, model)
+        assert (str(blocked.value), blocked.value.options) == (why, options)
+    with pytest.raises(Blocked) as blocked:
+        known({"t5-small": missing}, option="--hosts")
+    assert blocked.value.options == "--hosts t5-small"
+
+
+def test_weights_that_were_missing_are_looked_for_again(tmp_path, minilm_folder) -> None:
+    def read(entry: str, value: int) -> dict:
+        read_or_missing(entry, "pretrained", tmp_path, lambda model, tokenizer: {"value": value})
+        return collect_kinds([(entry, "pretrained")], tmp_path)["minilm"]["pretrained"][0]
+
+    nowhere, folder = f"minilm={tmp_path / 'nowhere'}", f"minilm={minilm_folder}"
+    assert "nowhere" in read(nowhere, 1)["missing"]
+    assert read(folder, 2) == {"value": 2}
+    assert read(folder, 3) == {"value": 2}

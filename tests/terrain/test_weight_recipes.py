@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from probekit import recipes
+from probekit.claims import decide
 from probekit.errors import CardError
 from probekit.pretrained import checkpoint_folder
 from probekit.terrain.batteries import mean_positive, scores_beyond
@@ -36,6 +37,23 @@ def test_what_untrained_weights_read_too_is_explained(battery) -> None:
     assert found["003-16"]["null"] == pytest.approx(1 / 4, abs=0.02)  # n / 4 of a square matrix
     assert found["003-19.score"]["measured"] > 0.5 > found["003-19.score"]["null"]
     assert found["003-10"]["verdict"] == found["003-38"]["verdict"] == "blocked"
+
+
+def test_a_models_published_share_is_held_against_its_own_twin() -> None:
+    def share(value: float) -> list[dict[str, Any]]:
+        return [{"sparsity_pooled": [{"type": "q", "stack": "all", "below_0.1": value}]}]
+
+    shares = {"t5-small": 0.9368, "t5-base": 0.98, "bert-large": 0.9905, "dinov2-large": 0.9999}
+    results = {m: {"pretrained": share(value), "twin": share(1)} for m, value in shares.items()}
+    claims = {claim.id: claim for claim in BATTERY.CLAIMS}
+    found = {model: decide(claims[f"003-18.{model}"], results, "") for model in shares}
+    assert {model: found[model]["measured"] for model in shares} == shares
+    assert [found[model]["verdict"] for model in shares] == [
+        "reproduced",
+        "not reproduced",
+        "reproduced",
+        "explained by null",
+    ]
 
 
 def test_the_page_has_the_tables_and_the_picture(battery) -> None:

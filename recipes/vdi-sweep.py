@@ -78,12 +78,6 @@ def published_finals(results: Results) -> np.ndarray:
     return final_values(results, swept("published"), "published")
 
 
-def tracking(finals: np.ndarray) -> list[float]:
-    """Distance of final VDI from the highest target over that from the lowest, a value a seed."""
-    distances = np.abs(finals - np.array(TARGETS))
-    return list(distances[:, -1] / distances[:, 0])
-
-
 CLAIMS = [
     Claim(
         "000-6",
@@ -104,17 +98,6 @@ CLAIMS = [
         measure=lambda results: list(target_slope(TARGETS, published_finals(results)).per_seed),
         null=lambda results: [0.0 if without_gradient(results, swept("published")) else math.nan],
         control="slope 0, if no set-point or convergence term had a gradient at any checkpoint",
-    ),
-    Claim(
-        "000-7.29x",
-        WRITE_UP,
-        "the lowest target is tracked 29 times better than the highest: |final VDI - .65| over "
-        "|final VDI - .45| (20 and 27.1 elsewhere; .19 and .007 of the mean of seeds)",
-        published=(20.0, 29.0),
-        tolerance=0.0,
-        measure=lambda results: tracking(published_finals(results)),
-        null=lambda results: tracking(published_finals(results).mean(1, keepdims=True)),
-        control="one final VDI for all targets: each seed's mean",
     ),
 ]
 

@@ -4,12 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import probekit as pk
 from probekit import recipes
-from probekit.claims import decide
 
 SMALL = {
     "seeds": (0, 1),
@@ -87,19 +85,6 @@ def test_without_gradients_the_targets_are_one_algorithm(finished) -> None:
     series = [[row["vdi"] for row in _rows(folder / "seed0" / name)] for name in alike]
     assert len(series) >= 3
     assert all(other == series[0] for other in series)
-
-
-def test_tracking_is_held_against_one_value_for_all_targets(monkeypatch) -> None:
-    recipe: Any = recipes.load(recipes.find("vdi-sweep"))
-    monkeypatch.setattr(recipe, "published_finals", lambda finals: finals)
-    (claim,) = (claim for claim in recipe.CLAIMS if claim.id == "000-7.29x")
-    finals = np.array([[0.46, 0.5, 0.5, 0.5, 0.44], [0.442, 0.4, 0.4, 0.4, 0.45]])
-    row = decide(claim, finals, "")
-    low, high = 0.21 / 0.01, 0.2 / 0.008
-    assert row["interval"] == pytest.approx([low, high]) and row["verdict"] == "reproduced"
-    assert row["null"] == pytest.approx((0.17 / 0.03 + 0.2316 / 0.0316) / 2)
-    flat = np.full((2, 5), 0.458)  # of no target: .192 / .008
-    assert decide(claim, flat, "")["verdict"] == "explained by null"
 
 
 def test_conditions_of_one_stack_must_agree(tmp_path) -> None:

@@ -185,7 +185,7 @@ def _mean(values: list[float]) -> float | None:
 def shown(row: Mapping[str, Any]) -> dict[str, str]:
     """A row of :func:`decide` as a table shows it, its numbers as text."""
     reason = f": {row['reason']}" if row["reason"] else ""
-    null = "" if row["null"] is None else f"{_number(row['null'])}: "
+    null = "" if row["null"] is None else f"{_number(row['null'], row['tolerance'])}: "
     return {
         "verdict": f"{row['verdict']}{reason}",
         "claim": f"{row['id']}: {row['statement']}",
@@ -205,11 +205,14 @@ def in_words(published: float | int | Sequence[float | int], tolerance: float | 
 def _measured(row: Mapping[str, Any]) -> str:
     if row["measured"] is None or row["interval"] is None:
         return "" if row["verdict"] == "blocked" else "not observed"
-    low, high = row["interval"]
-    spread = f" ({_number(low)} to {_number(high)}, n {row['n']})" if row["n"] > 1 else ""
+    tolerance = row["tolerance"]
+    low, high = (_number(end, tolerance) for end in row["interval"])
+    spread = f" ({low} to {high}, n {row['n']})" if row["n"] > 1 else ""
     missing = f", seen in {row['observed']} of {row['n']}" if row["observed"] < row["n"] else ""
-    return f"{_number(row['measured'])}{spread}{missing}"
+    return f"{_number(row['measured'], tolerance)}{spread}{missing}"
 
 
-def _number(value: float | int) -> str:
-    return f"{value:.4g}"
+def _number(value: float | int, tolerance: float | int) -> str:
+    """In four digits; in six, as what was published, where a tolerance is smaller than four show."""
+    fine = tolerance and abs(value) > 1e3 * tolerance
+    return f"{value:.6g}" if fine else f"{value:.4g}"

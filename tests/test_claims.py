@@ -3,8 +3,9 @@ import math
 from pathlib import Path
 
 import pytest
+from claimrows import row
 
-from probekit.claims import Blocked, Claim, decide, decide_all, in_words, row_fault
+from probekit.claims import Blocked, Claim, decide, decide_all, in_words, row_fault, shown
 from probekit.errors import RunError
 
 RUN = "probekit run terrain --preset paper"
@@ -143,3 +144,12 @@ def test_a_claim_that_nothing_can_meet_is_refused(published, tolerance):
         "claim 000-1: published must be a number or (low, high) and tolerance not negative;"
         f" given {published!r} and {tolerance!r}"
     )
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "measured"), [(0.0, "0.612"), (1e-3, "0.612"), (1e-5, "0.611992")]
+)
+def test_a_number_has_the_digits_that_its_tolerance_needs(tolerance, measured) -> None:
+    found = shown(row(tolerance=tolerance, measured=0.6119916, null=0.6119916, n=1, observed=1))
+    assert found["measured"] == measured
+    assert found["null or control"].startswith(f"{measured}: ")

@@ -213,6 +213,6 @@ def _measured(row: Mapping[str, Any]) -> str:
 
 
 def _number(value: float | int, tolerance: float | int) -> str:
-    """In four digits; in six, as what was published, where a tolerance is smaller than four show."""
+    """In four digits, or six (as what was published) where a tolerance needs more."""
     fine = tolerance and abs(value) > 1e3 * tolerance
     return f"{value:.6g}" if fine else f"{value:.4g}"

@@ -226,10 +226,11 @@ def _block_sites(
                 else None,
                 scores_hook=_live_scores(module),
             )
-            yield _judge(here, module, hooks, names)
+            yield _judge(model, here, module, hooks, names)
 
 
 def _judge(
+    model: nn.Module,
     here: HookSite,
     module: nn.Module | None,
     hooks: dict[str, HookPoint],
@@ -241,22 +242,23 @@ def _judge(
     if here.part not in ("scores", "pattern") or not isinstance(module, AttentionBridge):
         return here
     if seam.delegating(module):
-        return replace(here, needs_seam=True)
-    computes_itself = type(module).forward is not AttentionBridge.forward
-    if here.part == "scores" and not computes_itself:
+        if seam.serves(model):
+            return replace(here, needs_seam=True)
+        return replace(
+            here,
+            write="refused",
+            why_not="this architecture's attention runs inside Hugging Face, which calls no "
+            "function of others for it, and the hook fires afterwards (that of scores on the "
+            "pattern); edit q, k or z",
+        )
+    if here.part == "scores" and type(module).forward is AttentionBridge.forward:
         return replace(
             here,
             write="refused",
             why_not="the hook fires after the softmax and holds the pattern; edit 'pattern' "
             "instead, or load the model with pk.load, whose attention has live scores",
         )
-    if getattr(module, "maintain_native_attention", False):
-        return replace(
-            here,
-            write="refused",
-            why_not="this architecture's attention runs inside Hugging Face; edit q, k or z",
-        )
-    return here
+    return here  # TransformerLens computes the attention, and calls the hook inside
 
 
 def _attention_module(

@@ -11,6 +11,8 @@ al. 2017, equation 1.
 """
 
 import copy
+import functools
+import inspect
 from contextlib import nullcontext
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary, WeakSet
@@ -26,6 +28,7 @@ from transformers.masking_utils import sdpa_mask
 
 from .errors import ProbekitError
 from .flags import all_modules
+from .ledger import Ledger
 from .transforms import primal
 
 NAME = "probekit"
@@ -226,15 +229,35 @@ def delegating(attn: nn.Module) -> bool:
     )
 
 
+def serves(model: nn.Module) -> bool:
+    """Whether the attention of ``model`` can be routed through the seam.
+
+    Not where Hugging Face computes some of it otherwise than through its interface (GPT-J, LED):
+    that would lose its masks, which the interface's users get in another form. Nor need it where
+    TransformerLens computes all of it itself (GPT-2, Llama).
+    """
+    handed_on = [attn for attn in model.modules() if delegating(attn)]
+    return bool(handed_on) and all(
+        any(_asks_the_interface(type(module)) for module in attn.original_component.modules())  # type: ignore[union-attr]
+        for attn in handed_on
+    )
+
+
+@functools.cache
+def _asks_the_interface(kind: type[nn.Module]) -> bool:
+    """As its code says; of our own classes, that it calls :func:`attention`."""
+    code = getattr(inspect.unwrap(kind.forward), "__code__", None)
+    names = () if code is None else code.co_names
+    return "ALL_ATTENTION_FUNCTIONS" in names or {"seam", "attention"} <= set(names)
+
+
 _users: "WeakKeyDictionary[nn.Module, int]" = WeakKeyDictionary()
-_before: "WeakKeyDictionary[nn.Module, list[tuple[nn.Module, PretrainedConfig]]]" = (
-    WeakKeyDictionary()
-)
 _tapped: "WeakKeyDictionary[nn.Module, WeakSet[nn.Module]]" = WeakKeyDictionary()
 
 
 def acquire(model: nn.Module) -> None:
-    """Route the attention of ``model`` through the seam; undone by as many :func:`release`.
+    """Route the attention of ``model``, which it :func:`serves`, through the seam; undone by as
+    many :func:`release`.
 
     The model gets Hugging Face configs of its own meanwhile: a config may be shared with other
     models, which then could switch this one's attention, or have theirs switched.
@@ -243,9 +266,10 @@ def acquire(model: nn.Module) -> None:
     _users[model] = _users.get(model, 0) + 1
     if _users[model] == 1:
         tap(model)
-        _before[model] = configs(model)
+        before = Ledger.of(model, "configs")  # on the model: a hook of it may refer to it again
+        before[:] = configs(model)
         copies: dict[int, object] = {}  # one memo: configs that share parts go on sharing them
-        for module, config in _before[model]:
+        for module, config in before:
             module.__dict__["config"] = copy.deepcopy(config, copies)
     # Each time: the user may have set another implementation in between.
     for _, config in configs(model):
@@ -258,8 +282,10 @@ def release(model: nn.Module) -> None:
     _users[model] -= 1
     if _users[model]:
         return
-    for module, config in _before.pop(model):
+    before = Ledger.of(model, "configs")
+    for module, config in before:
         module.__dict__["config"] = config
+    before.clear()
     for module in _tapped.pop(model):
         module.__dict__.pop(_TAPS, None)
     del _users[model]

@@ -19,6 +19,8 @@ BEGIN, END = "<!-- causality -->\n", "<!-- /causality -->"
 COLUMNS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("native", "native", ("0.", "")),
     ("GPT-2", "gpt2", ("0.", "")),
+    ("Llama", "llama", ("0.", "")),
+    ("GPT-J", "gptj", ("0.", "")),
     ("BERT", "bert", ("0.", "")),
     ("T5 encoder", "t5", ("encoder.0.", "encoder.")),
     ("T5 decoder", "t5", ("decoder.0.self.", "decoder.0.", "decoder.", "")),
@@ -32,13 +34,17 @@ COLUMNS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 
 def table() -> str:
     """The Markdown table, measured now."""
-    made = {name: families.ALL[name]() for name in {family for _, family, _ in COLUMNS}}
+    made = {name: _made(name) for name in {family for _, family, _ in COLUMNS}}
     lines = ["| part | " + " | ".join(title for title, _, _ in COLUMNS) + " |"]
     lines.append("|---" * (len(COLUMNS) + 1) + "|")
     for part in PARTS:
         cells = [cell(made[family], part, prefixes) for _, family, prefixes in COLUMNS]
         lines.append(f"| {part} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _made(name: str) -> families.Family:
+    return families.decoder(name) if name in families.DECODERS else families.ALL[name]()
 
 
 def cell(family: families.Family, part: str, prefixes: tuple[str, ...]) -> str:

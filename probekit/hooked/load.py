@@ -209,7 +209,6 @@ def _read(card: Card, where: str | Path, *, offline: bool) -> nn.Module:
             model, report = cls.from_pretrained(
                 where,
                 local_files_only=offline,
-                attn_implementation=seam.NAME,
                 output_loading_info=True,
                 use_safetensors=True,  # a pickle runs what is in it
             )

@@ -32,10 +32,11 @@ class HookedModel(TransformerBridge):
 
 
 def hooked(bridge: TransformerBridge) -> HookedModel:
-    """Turn a fresh bridge into a HookedModel, on the seam for good."""
+    """Turn a fresh bridge into a HookedModel, for good on the seam where that serves it."""
     # TransformerLens's builder names its own class; only methods differ, so the class may change.
     bridge.__class__ = HookedModel
-    seam.acquire(bridge)
+    if seam.serves(bridge):
+        seam.acquire(bridge)
     silence(bridge)
     assert isinstance(bridge, HookedModel)
     return bridge

@@ -1,0 +1,63 @@
+"""Decoders that no card is of: their numbers stay, and what cannot be edited is refused."""
+
+import copy
+
+import families
+import pytest
+import torch
+from torch import Tensor
+from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
+
+import probekit as pk
+from probekit.entropy import uniform_causal_vdi
+
+WITHIN = {"gptj", "gpt neo", "xglm"}  # their attention runs inside Hugging Face
+
+
+@pytest.fixture(scope="module", params=families.DECODERS)
+def family(request) -> families.Family:
+    return families.decoder(request.param)
+
+
+def test_the_logits_are_hugging_faces(family):
+    torch.testing.assert_close(family.run(), family.reference())
+
+
+def test_no_position_sees_a_later_one(family):
+    ids = family.args[0].clone()
+    ids[:, -1] = (ids[:, -1] + 1) % families.VOCAB
+    before, after = family.run(), family.model(ids)
+    assert torch.equal(before[:, :-1], after[:, :-1]) and not torch.equal(before, after)
+
+
+def test_vdi_reads_a_causal_pattern_and_changes_nothing(family):
+    plain = family.run()
+    with pk.attach(family.model, pk.VDI()) as run:
+        assert torch.equal(family.run(), plain)
+    length = family.args[0].shape[1]
+    assert run["vdi"].null.flatten().tolist() == pytest.approx([uniform_causal_vdi(length)] * 8)
+    hf = copy.deepcopy(family.eager)
+    bridge = build_bridge_from_module(hf, type(hf).__name__, hf_config=hf.config).eval()
+    expected = bridge(*family.args)
+    with pk.attach(bridge, pk.VDI()) as theirs:
+        assert torch.equal(bridge(*family.args), expected)
+    torch.testing.assert_close(theirs["vdi"].values, run["vdi"].values)
+
+
+def test_an_edit_of_scores_and_pattern_is_causal_or_refused(family):
+    for part in ("scores", "pattern", "z", "q"):
+        noise = pk.Noise(sigma=1.0, site=f"0.{part}", seed=0)
+        if part in ("scores", "pattern") and family.name in WITHIN:
+            with pytest.raises(pk.DecorativeHookError, match=r"^Noise\(.*runs inside Hugging Face"):
+                pk.verify(family.model, noise, *family.args)
+        else:
+            assert pk.verify(family.model, noise, *family.args).output_change > 1e-4, part
+
+
+def test_the_recorded_pattern_is_that_of_hugging_face(family):
+    with pk.attach(family.model, pk.Record("0.pattern")) as run:
+        family.run()
+    plain = copy.deepcopy(family.eager)
+    plain.set_attn_implementation("eager")
+    expected: Tensor = plain(*family.args, output_attentions=True).attentions[0]
+    torch.testing.assert_close(run["record"].values, expected.detach())

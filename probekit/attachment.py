@@ -7,6 +7,7 @@ attachment added are removed; gradient checkpointing changes no gradient and no 
 :mod:`probekit.forwards`).
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
@@ -25,6 +26,7 @@ from .hooks import (
     AttachedHook,
     apply_edit,
     forget_masks,
+    is_there,
     read_masks,
     recomputing,
     remove_hook,
@@ -43,6 +45,7 @@ from .items import (
 )
 from .measurement import Measurement
 from .receipt import Receipt, ReceiptRow
+from .site import Site, parse_site
 from .sitemap import SiteMap
 from .streaming import Stream
 from .transforms import outside, primal, transformed
@@ -67,6 +70,9 @@ def attach(model: nn.Module, *items: Item) -> "Attachment":
         the output; ProbekitError: not an item, or two observers of one name. Nothing has been
         attached or run when these are raised.
         HookNeverFiredError: on a clean exit, when some hook never fired.
+
+    Warns:
+        UserWarning: then, when others have removed a hook, by ``model.reset_hooks()`` say.
     """
     return Attachment(model, items)
 
@@ -154,7 +160,13 @@ class Attachment:
         with around:
             # Where it asks for gradients also when it is run again: checkpointing compares how
             # many tensors autograd keeps.
+            version = None if tensor.is_inference() else tensor._version
             new = observer.measure(tensor if observer.differentiable else tensor.detach(), at)
+            if version not in (None, tensor._version):
+                raise ProbekitError(
+                    f"{describe(observer)} wrote into the activation at {hook.site}; an observer "
+                    "works on a copy, x.clone()"
+                )
             if not again:
                 stream.add(hook.site, hook.forward, at.iteration, new)
 
@@ -171,6 +183,8 @@ class Attachment:
         return None if edited is tensor else edited
 
     def __enter__(self) -> "Attachment":
+        if not self._active:
+            raise ProbekitError("this attachment has ended; call pk.attach again for another")
         return self
 
     def __exit__(
@@ -179,9 +193,11 @@ class Attachment:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        lost = self._lost()
         self._remove()
         if error is None:
             self._check_fired()
+            _warn_of(lost)
 
     def detach(self) -> None:
         """Remove every hook of this attachment; a second call does nothing.
@@ -190,12 +206,18 @@ class Attachment:
             HookNeverFiredError: some hook never fired (everything has been removed by then).
         """
         if self._active:
+            lost = self._lost()
             self._remove()
             self._check_fired()
+            _warn_of(lost)
 
     def _remove(self) -> None:
         self._active = False
         self._cleanup.close()
+
+    def _lost(self) -> list[AttachedHook]:
+        """The hooks that others have taken out."""
+        return [hook for hook in self._hooks if self._active and not is_there(hook)]
 
     def _check_fired(self) -> None:
         never = [hook for hook in self._hooks if not hook.fired]
@@ -271,7 +293,9 @@ def _streams(items: Sequence[Item]) -> dict[str, Stream]:
 
 
 def _resolve(item: Observer | Intervention, sitemap: SiteMap) -> list[AttachedHook]:
-    sites = [found for site in item.sites() for found in sitemap.resolve(site)]
+    wanted = item.sites()
+    addresses = (wanted,) if isinstance(wanted, str | Site) else wanted
+    sites = [found for each in addresses for found in sitemap.resolve(parse_site(each))]
     if isinstance(item, Intervention):
         for site in sites:
             if site.write == "refused":
@@ -282,6 +306,15 @@ def _resolve(item: Observer | Intervention, sitemap: SiteMap) -> list[AttachedHo
     return [
         AttachedHook(item, site, tokens_hook=hook) for site, hook in zip(sites, tokens, strict=True)
     ]
+
+
+def _warn_of(lost: list[AttachedHook]) -> None:
+    if lost:
+        warnings.warn(
+            f"{len(lost)} hooks of this attachment were removed while it was attached, such as at "
+            f"{lost[0].site.name} (model.reset_hooks() does so); forwards after that ran without",
+            stacklevel=3,
+        )
 
 
 def _never_fired(hooks: list[AttachedHook], run: bool) -> str:

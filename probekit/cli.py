@@ -141,10 +141,15 @@ def models() -> None:
 
 @_app.command
 def sites(model: Positional[str]) -> None:
-    """List where a model can be read and edited; loads the model."""
-    import probekit
+    """List where a model can be read and edited; loads the model.
 
-    _print_frame(probekit.list_sites(probekit.load(model)))
+    Args:
+        model: a card of `probekit models`, or CARD=FOLDER with the folder of its weights.
+    """
+    import probekit
+    from probekit.pretrained import pretrained
+
+    _print_frame(probekit.list_sites(pretrained(model)))
 
 
 @dataclasses.dataclass(frozen=True)

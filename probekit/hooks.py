@@ -90,6 +90,12 @@ def remove_hook(point: HookPoint, handle: LensHandle) -> None:
     point.fwd_hooks[:] = [kept for kept in point.fwd_hooks if kept is not handle]
 
 
+def is_there(hook: AttachedHook) -> bool:
+    """Whether a hook that was put in still is where it was put."""
+    assert hook.handle is not None
+    return hook.handle.hook.id in hook.site.hook._forward_hooks
+
+
 def apply_edit(item: Intervention, site: HookSite, tensor: Tensor, at: Firing) -> Tensor:
     """The whole tensor after ``item`` has edited it, or the head of it that the site names.
 

@@ -40,12 +40,13 @@ def load_ipython_extension(shell: Any) -> None:
 def _probe(shell: Any, line: str, cell: str | None) -> Any:
     from IPython.display import display
 
-    call, _, items = line.strip().rstrip(",").partition(" with ")
+    call, _, items = line.strip().rstrip(",").rpartition(" with ")  # a prompt may say "with"
     subject = call.strip() if cell is not None else _called(call)
     names = {**every_item(), "SwapQK": probekit.SwapQK, **shell.user_ns}
     if not (subject and items.strip()):
         raise ProbekitError(_USAGE)
     model, chosen = (eval(text, names) for text in (subject, f"({items},)"))
+    model = getattr(model, "__self__", model)  # of model.generate(tokens)
     with probekit.attach(model, *chosen) as run:
         if cell is None:
             eval(call, names)

@@ -143,8 +143,8 @@ def run(recipe: Recipe, config: Any, preset: str, out: Path, jobs: int = 1) -> d
         What it wrote to `summary.json`: recipe, preset, config, claims, environment.
 
     Raises:
-        RunError: `jobs` is below 1, or the folder holds a run with another config, or one that is
-            still going on.
+        RunError: `jobs` is below 1, a seed below 0, or the folder holds a run with another config,
+            or one that is still going on.
     """
     from filelock import Timeout
 
@@ -152,6 +152,8 @@ def run(recipe: Recipe, config: Any, preset: str, out: Path, jobs: int = 1) -> d
 
     if jobs < 1:
         raise RunError(f"jobs must be at least 1, given {jobs}")
+    if min(config.seeds, default=0) < 0:
+        raise RunError(f"seeds must be whole numbers from 0, given {min(config.seeds)}")
     folder = RunDir(out / recipe.NAME / preset)
     try:
         held = _locked(folder.path.with_name(f".{preset}.lock"), timeout=0)  # beside the folder

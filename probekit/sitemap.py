@@ -7,7 +7,7 @@ from itertools import groupby
 import pandas as pd
 from torch import nn
 
-from .errors import SiteError, unknown
+from .errors import ProbekitError, SiteError, unknown
 from .hooksite import HookSite, find_sites, hook_points
 from .site import PART_AXES, Site
 
@@ -16,6 +16,10 @@ class SiteMap:
     """All sites of one model; ``resolve`` answers an address."""
 
     def __init__(self, model: nn.Module) -> None:
+        if not isinstance(model, nn.Module):
+            raise ProbekitError(
+                f"{model!r} is no model; give one of pk.load(name) or pk.wrap(hugging_face_model)"
+            )
         self.model = model
         self._hooks = hook_points(model)
         self._of_part: dict[str, list[HookSite]] = {}

@@ -10,7 +10,14 @@ from torch import Tensor, nn
 
 from .attachment import attach
 from .errors import ProbekitError
-from .items import Firing, Intervention, Item, WeightIntervention
+from .items import (
+    Firing,
+    Intervention,
+    Item,
+    WeightIntervention,
+    describe,
+    require_item,
+)
 from .receipt import Receipt
 from .site import Site
 
@@ -20,6 +27,9 @@ class _Tap(Intervention):
 
     def __init__(self, item: Intervention) -> None:
         self._item = item
+
+    def __repr__(self) -> str:
+        return describe(self._item)
 
     def sites(self) -> tuple[Site, ...]:
         return self._item.sites()
@@ -44,7 +54,9 @@ def verify(model: nn.Module, items: Item | Sequence[Item], *inputs: Any, **kwarg
     Warns:
         UserWarning: an edit was non-zero and no output moved by one bit (``receipt.silent``).
     """
-    chosen = [items] if isinstance(items, Item) else list(items)
+    chosen = list(items) if isinstance(items, Sequence) else [items]
+    for item in chosen:
+        require_item(item)
     if not any(isinstance(item, Intervention | WeightIntervention) for item in chosen):
         raise ProbekitError("verify needs at least one intervention")
     # Hooks at the same sites: an untapped baseline would run SDPA and differ in rounding.

@@ -6,12 +6,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from families import tiny_native
 from processes import ROOT, wait_until
 
-from probekit import cli, recipes
+from probekit import cli, pretrained, recipes
 from probekit.paths import data_dir
 
 COIN = '''"""Is a coin fair?
@@ -238,10 +240,30 @@ def test_a_wrong_flag_is_answered_with_the_right_one(coin, capsys, flags, messag
     assert not Path("runs").exists()
 
 
-def test_jobs_below_one_are_refused(coin, capsys):
-    assert cli.main(["run", coin, "--jobs", "0"]) == 1
-    assert capsys.readouterr().err == "probekit: jobs must be at least 1, given 0\n"
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--jobs", "0"], "jobs must be at least 1, given 0"),
+        (["--seed", "0", "-3"], "seeds must be whole numbers from 0, given -3"),
+    ],
+)
+def test_jobs_and_seeds_too_small_are_refused(coin, capsys, flags, message):
+    assert cli.main(["run", coin, *flags]) == 1
+    assert capsys.readouterr().err == f"probekit: {message}\n"
     assert not Path("runs").exists()
+
+
+def test_sites_of_weights_in_a_folder(monkeypatch, capsys):
+    seen: list[dict] = []
+
+    def load(name: str, **kwargs: Any) -> Any:
+        seen.append({"name": name, **kwargs})
+        return tiny_native()
+
+    monkeypatch.setattr(pretrained, "load", load)
+    assert cli.main(["sites", "minilm=a/folder"]) == 0
+    assert seen == [{"name": "minilm", "checkpoint": "a/folder"}]
+    assert "0.pattern" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("shipped")

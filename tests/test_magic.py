@@ -47,6 +47,16 @@ def test_a_cell_is_probed(shell):
     assert shell.user_ns["out"].shape[:2] == (2, 4)
 
 
+@pytest.mark.parametrize(
+    "call", ["model.forward(tokens)", "model([tokens, 'a with b'][0])", "model.eval()(tokens)"]
+)
+def test_methods_and_texts_may_be_in_a_call(shell, call):
+    with capture_output():
+        run = shell.run_line_magic("probe", f"{call} with HeadScale(0, 0, 0.5), VDI()")
+    values = expected(shell.user_ns["model"], shell.user_ns["tokens"])
+    assert torch.equal(run["vdi"].values, values)
+
+
 def test_nothing_stays_attached_when_the_code_fails(shell):
     with pytest.raises(ZeroDivisionError), capture_output():
         shell.run_cell_magic("probe", "model with HeadScale(0, 0, 0.0)", "1 / 0")

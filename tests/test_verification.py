@@ -1,5 +1,6 @@
 """verify: what an edit changed at the output, against two runs made by hand."""
 
+import inspect
 import math
 import warnings
 
@@ -122,3 +123,8 @@ def test_an_output_without_numbers_cannot_be_compared():
     with pytest.raises(pk.ProbekitError) as error:
         pk.verify(Idle("integers"), pk.Edit("resid_pre", lambda t: -t), torch.ones(1, 2, 3))
     assert str(error.value) == ("the model's output holds no floating-point tensor to compare")
+
+
+def test_a_class_in_place_of_an_item_is_named():
+    with pytest.raises(pk.ProbekitError, match=r"^HeadScale is a class; give an instance"):
+        inspect.unwrap(pk.verify)(families.native().model, pk.HeadScale)

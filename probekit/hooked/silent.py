@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 from torch.nn.modules import module as torch_module
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import generalized_components as lens
@@ -34,11 +35,11 @@ _OF_ALL_MODULES = (
 
 
 class _Watched(nn.Module):
-    """Marks its bridge as stale when it gets other dicts of hooks."""
+    """Marks its bridge as stale when it gets other dicts of hooks, or another hook point."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
-        if name in _HOOKS:
+        if name in _HOOKS or isinstance(value, HookPoint):
             self.__dict__.get("_stale", []).append(True)
 
 
@@ -61,6 +62,7 @@ class _Silent(_Watched, GeneralizedComponent):
         if (
             any(self._listeners)
             or any(_OF_ALL_MODULES)
+            or is_compiling()  # what is compiled would not ask again
             or (self._relaying and self._relays_to_another())
             or (self._plain and not self._plain(args, kwargs))
         ):
@@ -111,7 +113,8 @@ class _Norm(_Silent):
         TransformerLens computes the scale and the normalised values also where only the norm's
         input or output is heard: on MiniLM that is a twentieth of a forward.
         """
-        if any(_hooks_of(self.hook_scale)) or any(_hooks_of(self.hook_normalized)):
+        inside = (*_hooks_of(self.hook_scale), *_hooks_of(self.hook_normalized))
+        if any(inside) or any(_OF_ALL_MODULES):
             return super()._hf_autograd_forward_with_hooks(x)  # type: ignore[misc]
         assert self.original_component is not None
         return self.original_component(x).to(x.dtype)
@@ -129,7 +132,7 @@ class BlockBridge(_Silent, lens.BlockBridge):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """A block whose answer alone is heard needs nothing of what TransformerLens does before."""
         heard = self._modules["hook_out"]._forward_hooks  # type: ignore[union-attr]
-        alone = heard and not (any(self._listeners) or any(_OF_ALL_MODULES))
+        alone = heard and not (any(self._listeners) or any(_OF_ALL_MODULES) or is_compiling())
         if not alone or not self._plain(args, kwargs):
             return super().__call__(*args, **kwargs)
         answer = self._modules["_original_component"](*args, **kwargs)  # type: ignore[misc]

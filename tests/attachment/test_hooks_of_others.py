@@ -44,9 +44,13 @@ def test_transformer_lens_s_own_runs_leave_the_attachment_alone(built):
     assert run.fired == {"blocks.0.attn.hook_z": 3}
 
 
-def test_hooks_that_the_user_resets_are_no_error_at_exit(built):
+def test_hooks_that_the_user_resets_are_no_error_at_exit_but_a_warning(built):
     family = built("native")
-    with unchanged(family), pk.attach(family.model, pk.Record("0.z")) as run:
+    with (
+        unchanged(family),
+        pytest.warns(UserWarning, match="1 hooks of this attachment were removed while it was"),
+        pk.attach(family.model, pk.Record("0.z")) as run,
+    ):
         family.run()
         family.model.reset_hooks()
         family.run()

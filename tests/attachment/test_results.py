@@ -1,10 +1,16 @@
 """Results by the names of observers, and what is refused as an item."""
 
+import gc
 import inspect
+import weakref
+from dataclasses import dataclass
 
+import families
 import pytest
+from checks import unchanged
 
 import probekit as pk
+from probekit.sitemap import SiteMap
 
 
 def test_two_observers_of_one_name_are_refused(built):
@@ -49,3 +55,64 @@ def test_the_repr_says_what_is_attached(built):
     with pk.attach(family.model, pk.HeadScale(0, 0, 0.5)) as run:
         assert repr(run) == "Attachment(HookedModel, 1 hooks, attached, results: none)"
         family.run()
+
+
+def test_an_attachment_that_has_ended_cannot_be_entered_again(built):
+    family = built("native")
+    run = pk.attach(family.model, pk.HeadScale(layer=0, head=0, omega=0.0))
+    with run:
+        family.run()
+    with pytest.raises(pk.ProbekitError, match=r"^this attachment has ended; call"):
+        run.__enter__()
+
+
+def test_an_observer_that_writes_into_what_it_reads_is_refused(built):
+    family = built("native")
+
+    @dataclass(frozen=True)
+    class Centring(pk.Record):
+        def measure(self, x, at):
+            return super().measure(x.sub_(x.mean()), at)
+
+    message = r"^Centring\(site='0.z'\) wrote into the activation at 0.z; .* a copy, x.clone\(\)$"
+    with (
+        unchanged(family),
+        pytest.raises(pk.ProbekitError, match=message),
+        pk.attach(family.model, Centring("0.z")),
+    ):
+        family.run()
+
+
+@pytest.mark.parametrize("wanted", ["0.z", ("0.z",), pk.Site("z", layer=0)])
+def test_an_items_sites_may_be_addresses(wanted, built):
+    family = built("native")
+
+    class Doubling(pk.Intervention):
+        def sites(self):
+            return wanted
+
+        def edit(self, x, at):
+            return 2 * x
+
+    with pk.attach(family.model, Doubling()) as run:
+        family.run()
+    assert run.fired == {"blocks.0.attn.hook_z": 1}
+
+
+@pytest.mark.parametrize("model", [None, "gpt2"])
+def test_what_is_no_model_is_refused(model):
+    with pytest.raises(pk.ProbekitError, match=r"is no model; give one of pk.load"):
+        inspect.unwrap(SiteMap.__init__)(object.__new__(SiteMap), model)
+
+
+def test_a_model_is_let_go_with_an_attachment_that_never_ended():
+    def left() -> weakref.ref:
+        family = families.bert()
+        run = pk.attach(family.model, pk.VDI())
+        family.run()
+        assert run.fired
+        return weakref.ref(family.model)
+
+    model = left()
+    gc.collect()
+    assert model() is None

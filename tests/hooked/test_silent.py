@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import subprocess
+import sys
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -54,6 +56,13 @@ def plain(monkeypatch, request) -> families.Family:
     """The same family as TransformerLens builds it, where every component runs."""
     monkeypatch.setattr(hooked_model, "silence", lambda bridge: None)
     return families.ALL[request.node.callspec.params["family"]]()
+
+
+@pytest.fixture
+def plain_bert(monkeypatch) -> families.Family:
+    with monkeypatch.context() as patch:
+        patch.setattr(hooked_model, "silence", lambda bridge: None)
+        return families.bert()
 
 
 @pytest.mark.parametrize("family", WRAPPED, indirect=True)
@@ -174,6 +183,47 @@ def test_another_dict_of_hooks_is_noticed(at, copied):
     module.register_forward_hook(lambda *_: calls.append("heard"))
     family.run()
     assert calls == ["heard"]
+
+
+def test_another_hook_point_is_heard():
+    family = families.bert()
+    block = family.model.blocks[0]
+    block.hook_in = HookPoint()
+    calls: list[str] = []
+    block.hook_in.add_hook(lambda value, hook: calls.append("heard"))
+    family.run()
+    assert calls == ["heard"]
+
+
+def test_hooks_on_all_modules_see_every_hook_point(plain_bert):
+    counts = []
+    for family in (families.bert(), plain_bert):
+        seen: list[nn.Module] = []
+        handle = register_module_forward_hook(lambda module, *_, _seen=seen: _seen.append(module))
+        try:
+            family.run()
+        finally:
+            handle.remove()
+        counts.append(sum(isinstance(module, HookPoint) for module in seen))
+    assert counts[0] == counts[1] > 30
+
+
+COMPILED = """
+import torch, transformers, probekit as pk
+sizes = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4)
+model = pk.wrap(transformers.BertForMaskedLM(transformers.BertConfig(vocab_size=50, **sizes)))
+compiled, ids = torch.compile(model, backend="eager"), torch.arange(7)[None]
+with torch.no_grad():
+    before = compiled(ids)
+    model.blocks[1].hook_out.add_hook(lambda value, hook: 2 * value)
+    print("heard" if not torch.equal(before, compiled(ids)) else "not heard")
+"""
+
+
+def test_what_is_compiled_hears_a_hook_that_is_added_later():
+    """In a process of its own: jaxtyping's checks cannot be compiled."""
+    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
+    assert done.stdout == "heard\n", done.stderr
 
 
 @pytest.mark.parametrize("name", ["bert", "bert encoder", "clip", "vit"])

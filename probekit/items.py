@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 from torch import Tensor, nn
 
 from .errors import ProbekitError
@@ -99,6 +100,7 @@ class Observer(ABC):
     needs_tokens: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         every = self.iterations
         number = isinstance(every, int) and not isinstance(every, bool) and every > 0
         if every not in ("first", "last", "all") and not number:
@@ -129,6 +131,14 @@ class Observer(ABC):
 
 
 Item = Intervention | WeightIntervention | Observer
+
+
+def plain_numbers(item: Any) -> None:
+    """Make Python's numbers of NumPy's, which tables hand out, in the fields of a dataclass."""
+    for field in dataclasses.fields(item):
+        value = getattr(item, field.name)
+        if isinstance(value, np.generic):
+            object.__setattr__(item, field.name, value.item())
 
 
 def require_item(item: object) -> None:

@@ -73,6 +73,10 @@ class Site:
     attn: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("layer", "head"):
+            value = getattr(self, name)
+            if not isinstance(value, int) and hasattr(value, "__index__"):  # NumPy's, of a table
+                object.__setattr__(self, name, int(value))
         if not (self.layer is None or _is_index(self.layer) or isinstance(self.layer, slice)):
             raise SiteError(f"layer must be a whole number or a slice, not {self.layer!r}")
         if not (self.head is None or _is_index(self.head)):

@@ -4,7 +4,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import probekit as pk
 
@@ -65,3 +67,14 @@ def test_the_repr_of_an_item_evaluates_to_the_item(item):
 def test_items_are_frozen(item):
     with pytest.raises(AttributeError):
         item.site = "z"
+
+
+@pytest.mark.parametrize("layer", [np.int64(1), np.int32(1), torch.tensor(1)])
+def test_numbers_of_a_table_are_numbers(layer):
+    head = np.uint8(2)
+    expected = pk.HeadScale(1, 2, 0.5)
+    if isinstance(layer, np.generic):
+        item = unchecked(pk.HeadScale, layer, head, np.float32(0.5), None, None)
+        assert repr(item) == repr(expected) and pk.to_dict(item) == pk.to_dict(expected)
+    (site,) = expected.sites()
+    assert str(unchecked(pk.Site, "z", layer, head, None, None)) == str(site) == "1.z:2"

@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from ..checks import check_finite
-from ..items import Firing, Intervention
+from ..items import Firing, Intervention, plain_numbers
 from ..site import Site
 
 
@@ -34,6 +34,7 @@ class AttentionScale(Intervention):
     source: ClassVar[str] = "W_O knockout of the equilibrium-propagation dossier"
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         check_finite("alpha", self.alpha)
         self.sites()  # refuses a layer that is no whole number
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..checks import check_positive
 from ..errors import ProbekitError, unknown
-from ..items import Firing, Intervention
+from ..items import Firing, Intervention, plain_numbers
 from ..site import Site, parse_site
 
 
@@ -49,6 +49,7 @@ class Clamp(Intervention):
     source: ClassVar[str] = "Conservation of Separability, 12"
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         for name, valid in (("mode", ("norm", "variance")), ("per", ("batch", "vector"))):
             if getattr(self, name) not in valid:
                 raise ProbekitError(unknown(name, str(getattr(self, name)), valid))

@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from ..checks import check_finite
-from ..items import Firing, Intervention
+from ..items import Firing, Intervention, plain_numbers
 from ..site import Site
 
 
@@ -39,6 +39,7 @@ class HeadScale(Intervention):
     source: ClassVar[str] = "Homeostatic Crystallization, section 2; Michel et al. 2019"
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         check_finite("omega", self.omega)
         self.sites()  # refuses a layer or head that is no whole number
 

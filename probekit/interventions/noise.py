@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_from_zero, check_whole
-from ..items import Firing, Intervention
+from ..items import Firing, Intervention, plain_numbers
 from ..site import Site, parse_site
 
 
@@ -40,6 +40,7 @@ class Noise(Intervention):
     source: ClassVar[str] = "Conservation of Separability, 12"
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         check_from_zero("sigma", self.sigma)
         check_whole("seed", self.seed)
         object.__setattr__(self, "site", str(parse_site(self.site)))

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import importlib.metadata
 import io
 import os
 import select
@@ -254,7 +255,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = list(sys.argv[1:] if argv is None else argv)
     try:
-        if args[:1] == ["run"] and args[1:] and not args[1].startswith("-"):
+        if args == ["--version"]:
+            print(f"probekit {importlib.metadata.version('probekit')}")
+        elif args[:1] == ["run"] and args[1:] and not args[1].startswith("-"):
             _run_with_flags(args[1], args[2:])
         else:
             _app.cli(prog="probekit", args=args, description=__doc__)

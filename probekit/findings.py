@@ -110,7 +110,9 @@ class Ledger:
             if verdict in (None, each.verdict) and each.id.startswith(claim or "")
         )
         if not chosen:
-            raise RunError(f"no finding with verdict {verdict!r} and an id that begins {claim!r}")
+            asked = {"the verdict": verdict, "an id that begins": claim}
+            wanted = " and ".join(f"{what} {it!r}" for what, it in asked.items() if it is not None)
+            raise RunError(f"no finding with {wanted}")
         return Ledger(chosen, self.runs)
 
     @property

@@ -131,6 +131,11 @@ def parse_site(address: "str | Site") -> Site:
         raise SiteError(f"a site is a string or a pk.Site, not {type(address).__name__}")
     if len(address) > _LONGEST:
         raise SiteError(f"a site of {len(address)} characters, {address[:40]!r}...: {_FORM}")
+    if "hook_" in address:
+        raise SiteError(
+            f"site {address!r} is a name of TransformerLens; the address is in the row of "
+            "pk.list_sites(model) that has it as its hook, such as '0.pattern'"
+        )
     *words, last = address.split(".")
     part, colon, head_text = last.partition(":")
     if colon and not re.fullmatch(r"\d+", head_text):

@@ -1,5 +1,6 @@
 """The command line and the runner behind it, on a recipe small enough to run in a blink."""
 
+import importlib.metadata
 import json
 import shutil
 import subprocess
@@ -357,3 +358,8 @@ def test_listing_imports_neither_torch_nor_a_recipe():
     *names, imported = done.stdout.splitlines()
     assert names == [path.stem for path in sorted(data_dir("recipes").glob("*.py"))]
     assert imported == "[]"
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"probekit {importlib.metadata.version('probekit')}\n"

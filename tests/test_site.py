@@ -123,3 +123,8 @@ def test_an_unknown_attention():
 def test_what_is_no_text_is_no_address():
     with pytest.raises(SiteError, match=r"^a site is a string or a pk\.Site, not int$"):
         inspect.unwrap(parse_site)(3)  # without the type check that tests run under
+
+
+def test_a_name_of_transformerlens_is_answered_with_where_the_address_is():
+    with pytest.raises(SiteError, match=r"^site 'blocks.0.hook_z' is a name of TransformerLens; "):
+        parse_site("blocks.0.hook_z")

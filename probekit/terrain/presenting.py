@@ -27,7 +27,7 @@ def present_models(
     """:func:`~probekit.recipe_report.present_results` of the models whose weights are here.
 
     Args:
-        tables: rows by heading, from the models that are here.
+        tables: rows by heading, from the models that are here; what has no row is not shown.
         figures: of one model by name, with captions; the model's name is added to both.
     """
     reasons = [kinds[PRETRAINED][0].get("missing") for kinds in results.values()]
@@ -37,7 +37,7 @@ def present_models(
         shown["missing"] = [{"reason": reason} for reason in reasons if reason]
     if not all(reasons):
         here = known(results)
-        shown |= tables(here)
+        shown |= {heading: rows for heading, rows in tables(here).items() if rows}
         for model, kinds in here.items():
             for name, (figure, caption) in figures(kinds).items():
                 drawn[f"{name}-{model}"] = (figure, f"{model}. {caption}")

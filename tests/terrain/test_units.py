@@ -5,7 +5,15 @@ import math
 import pytest
 
 from probekit.claims import Blocked
-from probekit.terrain.units import collect_kinds, known, number, read_or_missing, reading
+from probekit.terrain.presenting import present_models
+from probekit.terrain.units import (
+    PRETRAINED,
+    collect_kinds,
+    known,
+    number,
+    read_or_missing,
+    reading,
+)
 
 HERE = {"pretrained": [{"a": {"b": 2}}], "twin": [{"a": {"b": 3}}, {"a": {"b": None}}]}
 RESULTS = {"minilm": HERE, "t5-small": {"pretrained": [{"missing": "no weights"}], "twin": []}}
@@ -42,3 +50,13 @@ def test_weights_that_were_missing_are_looked_for_again(tmp_path, minilm_folder)
     assert "nowhere" in read(nowhere, 1)["missing"]
     assert read(folder, 2) == {"value": 2}
     assert read(folder, 3) == {"value": 2}
+
+
+def test_a_table_without_rows_is_not_shown(tmp_path) -> None:
+    results = {"minilm": {PRETRAINED: [{}]}}
+    tables = {"losses of decoders": [], "ends": [{"alpha": 0.5}]}
+    present_models(
+        "A title", "", [], results, tmp_path, tables=lambda here: tables, figures=lambda kinds: {}
+    )
+    page = (tmp_path / "report.html").read_text()
+    assert "ends" in page and "losses of decoders" not in page

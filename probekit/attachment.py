@@ -162,7 +162,7 @@ class Attachment:
             # many tensors autograd keeps.
             version = None if tensor.is_inference() else tensor._version
             new = observer.measure(tensor if observer.differentiable else tensor.detach(), at)
-            if version not in (None, tensor._version):
+            if version is not None and tensor._version != version:
                 raise ProbekitError(
                     f"{describe(observer)} wrote into the activation at {hook.site}; an observer "
                     "works on a copy, x.clone()"
@@ -311,7 +311,7 @@ def _resolve(item: Observer | Intervention, sitemap: SiteMap) -> list[AttachedHo
 def _warn_of(lost: list[AttachedHook]) -> None:
     if lost:
         warnings.warn(
-            f"{len(lost)} hooks of this attachment were removed while it was attached, such as at "
+            f"hooks of this attachment were removed while it was attached, {len(lost)} of them, as at "
             f"{lost[0].site.name} (model.reset_hooks() does so); forwards after that ran without",
             stacklevel=3,
         )

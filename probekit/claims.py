@@ -27,7 +27,8 @@ class Blocked(Exception):
 
     Args:
         why: what is missing.
-        options: of `probekit run`, such as `--models t5-small`: with them it would be there.
+        options: of `probekit run`, such as `--models t5-small`: with them it would be there, or
+            what comes nearest.
     """
 
     def __init__(self, why: str, *, options: str) -> None:
@@ -185,7 +186,7 @@ def _mean(values: list[float]) -> float | None:
 def shown(row: Mapping[str, Any]) -> dict[str, str]:
     """A row of :func:`decide` as a table shows it, its numbers as text."""
     reason = f": {row['reason']}" if row["reason"] else ""
-    null = "" if row["null"] is None else f"{_number(row['null'], row['tolerance'])}: "
+    null = "" if row["null"] is None else f"{_number(row['null'], row)}: "
     return {
         "verdict": f"{row['verdict']}{reason}",
         "claim": f"{row['id']}: {row['statement']}",
@@ -205,14 +206,14 @@ def in_words(published: float | int | Sequence[float | int], tolerance: float | 
 def _measured(row: Mapping[str, Any]) -> str:
     if row["measured"] is None or row["interval"] is None:
         return "" if row["verdict"] == "blocked" else "not observed"
-    tolerance = row["tolerance"]
-    low, high = (_number(end, tolerance) for end in row["interval"])
+    low, high = (_number(end, row) for end in row["interval"])
     spread = f" ({low} to {high}, n {row['n']})" if row["n"] > 1 else ""
     missing = f", seen in {row['observed']} of {row['n']}" if row["observed"] < row["n"] else ""
-    return f"{_number(row['measured'], tolerance)}{spread}{missing}"
+    return f"{_number(row['measured'], row)}{spread}{missing}"
 
 
-def _number(value: float | int, tolerance: float | int) -> str:
-    """In four digits, or six (as what was published) where a tolerance needs more."""
-    fine = tolerance and abs(value) > 1e3 * tolerance
+def _number(value: float | int, row: Mapping[str, Any]) -> str:
+    """In four digits, or six (as what was published) where four do not show the tolerance."""
+    tolerance, exact = row["tolerance"], not isinstance(row["published"], Sequence)
+    fine = abs(value) > 1e3 * tolerance if tolerance else exact
     return f"{value:.6g}" if fine else f"{value:.4g}"

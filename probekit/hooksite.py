@@ -11,9 +11,10 @@ reach the output":
 refused       an edit would change nothing; ``attach`` raises, naming what to edit instead.
 """
 
+import copy
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -102,7 +103,7 @@ class HookPoints(dict[str, HookPoint]):
     asks for them, and compared with that: all names anew would take as long as a layer.
     """
 
-    def __init__(self, hooks: dict[str, HookPoint], found_from: tuple[Any, int]) -> None:
+    def __init__(self, hooks: dict[str, HookPoint], found_from: tuple[Any, ...]) -> None:
         super().__init__(hooks)
         self.found_from = found_from
 
@@ -114,7 +115,8 @@ class HookPoints(dict[str, HookPoint]):
 
 def hook_points(model: nn.Module) -> HookPoints:
     """The hook points of ``model``."""
-    source = getattr(model, "_hook_registry", None), alias_generation()
+    registry, aliases = (getattr(model, name, None) for name in ("_hook_registry", "hook_aliases"))
+    source = registry, aliases, alias_generation()
     kept = model.__dict__.get("_probekit_hook_points")
     if kept is not None and kept.found_from == source:
         return kept
@@ -122,8 +124,7 @@ def hook_points(model: nn.Module) -> HookPoints:
     if not isinstance(hooks, dict) or not hooks:
         named = model.named_modules()
         hooks = {name: module for name, module in named if isinstance(module, HookPoint)}
-    registry, generation = source
-    found = HookPoints(hooks, (dict(registry or {}), generation))
+    found = HookPoints(hooks, (copy.copy(registry), copy.copy(aliases), alias_generation()))
     if registry:
         model.__dict__["_probekit_hook_points"] = found
     return found
@@ -137,12 +138,13 @@ def find_sites(model: nn.Module, hooks: HookPoints, part: str | None = None) -> 
     """
     n_heads = getattr(getattr(model, "cfg", None), "n_heads", None)
     blocks = hooks.blocks
+    served = functools.cache(lambda: seam.serves(model))  # looks at every module
     stacks = list(dict.fromkeys(stack for stack, _ in blocks))
     wanted = [each for each in PART_AXES if part in (None, each)]
     if "embed" in wanted:
         yield from _unlayered(hooks, stacks, "embed")
     for (stack, layer), block in blocks.items():
-        yield from _block_sites(model, hooks, block, stack, layer, n_heads, wanted)
+        yield from _block_sites(model, hooks, block, stack, layer, n_heads, wanted, served)
     for each in ("ln_final", "logits"):
         if each in wanted:
             yield from _unlayered(hooks, stacks, each)
@@ -200,6 +202,7 @@ def _block_sites(
     layer: int,
     n_heads: int | None,
     parts: list[str],
+    served: Callable[[], bool],
 ) -> Iterator[HookSite]:
     names = block.names
     for attn, module_name, table in block.attentions:
@@ -226,15 +229,15 @@ def _block_sites(
                 else None,
                 scores_hook=_live_scores(module),
             )
-            yield _judge(model, here, module, hooks, names)
+            yield _judge(here, module, hooks, names, served)
 
 
 def _judge(
-    model: nn.Module,
     here: HookSite,
     module: nn.Module | None,
     hooks: dict[str, HookPoint],
     names: dict[str, str],
+    served: Callable[[], bool],
 ) -> HookSite:
     """Decide how an edit at this site takes effect."""
     if here.part == "resid_mid" and here.hook is hooks.get(names.get("ln2.hook_in", "")):
@@ -242,7 +245,7 @@ def _judge(
     if here.part not in ("scores", "pattern") or not isinstance(module, AttentionBridge):
         return here
     if seam.delegating(module):
-        if seam.serves(model):
+        if served():
             return replace(here, needs_seam=True)
         return replace(
             here,

@@ -8,6 +8,7 @@ for batch in batches:
 """
 
 import ast
+import contextlib
 from typing import Any
 
 import probekit
@@ -40,10 +41,10 @@ def load_ipython_extension(shell: Any) -> None:
 def _probe(shell: Any, line: str, cell: str | None) -> Any:
     from IPython.display import display
 
-    call, _, items = line.strip().rstrip(",").rpartition(" with ")  # a prompt may say "with"
+    call, items = _parts(line.strip().rstrip(","))
     subject = call.strip() if cell is not None else _called(call)
     names = {**every_item(), "SwapQK": probekit.SwapQK, **shell.user_ns}
-    if not (subject and items.strip()):
+    if not (subject and items):
         raise ProbekitError(_USAGE)
     model, chosen = (eval(text, names) for text in (subject, f"({items},)"))
     model = getattr(model, "__self__", model)  # of model.generate(tokens)
@@ -55,6 +56,17 @@ def _probe(shell: Any, line: str, cell: str | None) -> Any:
     for name in run:
         display(run[name])
     return run
+
+
+def _parts(line: str) -> tuple[str, str]:
+    """What stands before and after the word "with"; texts on both sides may have that word too."""
+    words = line.split(" with ")
+    for i in range(1, len(words)):
+        before, after = (" with ".join(part).strip() for part in (words[:i], words[i:]))
+        with contextlib.suppress(SyntaxError):
+            ast.parse(before, mode="eval"), ast.parse(f"({after},)", mode="eval")
+            return before, after
+    return line, ""
 
 
 def _called(call: str) -> str | None:

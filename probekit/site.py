@@ -13,6 +13,8 @@ Whatever is left out means "all": without a layer every layer, without a stack e
 without ``self``/``cross`` both attentions. :mod:`probekit.sitemap` finds the hook points.
 """
 
+import contextlib
+import operator
 import re
 from dataclasses import dataclass
 
@@ -75,8 +77,9 @@ class Site:
     def __post_init__(self) -> None:
         for name in ("layer", "head"):
             value = getattr(self, name)
-            if not isinstance(value, int) and hasattr(value, "__index__"):  # NumPy's, of a table
-                object.__setattr__(self, name, int(value))
+            if not isinstance(value, int):  # NumPy's, of a table
+                with contextlib.suppress(TypeError):
+                    object.__setattr__(self, name, operator.index(value))
         if not (self.layer is None or _is_index(self.layer) or isinstance(self.layer, slice)):
             raise SiteError(f"layer must be a whole number or a slice, not {self.layer!r}")
         if not (self.head is None or _is_index(self.head)):

@@ -153,3 +153,8 @@ def test_a_number_has_the_digits_that_its_tolerance_needs(tolerance, measured) -
     found = shown(row(tolerance=tolerance, measured=0.6119916, null=0.6119916, n=1, observed=1))
     assert found["measured"] == measured
     assert found["null or control"].startswith(f"{measured}: ")
+
+
+def test_what_is_published_as_one_number_and_exact_is_shown_in_six_digits() -> None:
+    found = shown(row(published=38552, measured=38552.0, n=1, observed=1))
+    assert (found["published"], found["measured"]) == ("38552", "38552")

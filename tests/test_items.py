@@ -78,3 +78,9 @@ def test_numbers_of_a_table_are_numbers(layer):
         assert repr(item) == repr(expected) and pk.to_dict(item) == pk.to_dict(expected)
     (site,) = expected.sites()
     assert str(unchecked(pk.Site, "z", layer, head, None, None)) == str(site) == "1.z:2"
+
+
+@pytest.mark.parametrize("layer", [1.7, np.float64(2.0), torch.tensor(1.7), np.array([1]), "1"])
+def test_what_is_no_whole_number_is_no_layer(layer):
+    with pytest.raises(pk.ProbekitError, match=r"^layer must be a whole number or a slice, not"):
+        unchecked(pk.Site, "z", layer, None, None, None)

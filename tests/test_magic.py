@@ -57,6 +57,12 @@ def test_methods_and_texts_may_be_in_a_call(shell, call):
     assert torch.equal(run["vdi"].values, values)
 
 
+def test_texts_in_items_may_say_with(shell):
+    with capture_output():
+        run = shell.run_line_magic("probe", "model(tokens) with VDI(name='run with noise')")
+    assert run.keys() == ["run with noise"]
+
+
 def test_nothing_stays_attached_when_the_code_fails(shell):
     with pytest.raises(ZeroDivisionError), capture_output():
         shell.run_cell_magic("probe", "model with HeadScale(0, 0, 0.0)", "1 / 0")

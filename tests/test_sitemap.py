@@ -12,6 +12,7 @@ from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
 import probekit as pk
+from probekit import seam
 from probekit.hooksite import HookPoints, find_sites, hook_points
 from probekit.site import PARTS, parse_site
 from probekit.sitemap import SiteMap
@@ -289,7 +290,7 @@ def test_a_model_without_hook_points_is_refused():
 def test_names_alone_tell_one_model_from_another():
     """Blocks are read from the names once; another model may have as many."""
     named = [
-        HookPoints({f"{blocks}.0.hook_resid_pre": HookPoint()}, found_from=({}, 0))
+        HookPoints({f"{blocks}.0.hook_resid_pre": HookPoint()}, found_from=())
         for blocks in ("blocks", "text_blocks", "blocks")
     ]
     found = [[str(site) for site in find_sites(nn.Module(), hooks)] for hooks in named]
@@ -307,3 +308,16 @@ def test_the_names_are_those_of_the_components_that_are_there_now():
     model.hook_new = HookPoint()
     assert hook_points(model)["hook_new"] is model.hook_new
     assert hook_points(copy.deepcopy(model))["hook_new"] is not model.hook_new
+    model.hook_aliases = {**model.hook_aliases, "hook_mine": "blocks.0.hook_out"}
+    assert hook_points(model)["hook_mine"] is model.blocks[0].hook_out
+
+
+def test_a_model_is_looked_through_once_however_deep(monkeypatch):
+    seen: list[nn.Module] = []
+    real = seam.serves
+    monkeypatch.setattr(seam, "serves", lambda model: (seen.append(model), real(model))[1])
+    model = families.bert().model
+    seen.clear()
+    with pytest.raises(pk.HookNeverFiredError), pk.attach(model, pk.VDI()):
+        pass
+    assert seen == [model]

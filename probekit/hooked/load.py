@@ -209,6 +209,7 @@ def _read(card: Card, where: str | Path, *, offline: bool) -> nn.Module:
             model, report = cls.from_pretrained(
                 where,
                 local_files_only=offline,
+                attn_implementation="eager",  # not the file's; what the seam serves goes there
                 output_loading_info=True,
                 use_safetensors=True,  # a pickle runs what is in it
             )

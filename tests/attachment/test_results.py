@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import families
 import pytest
+import torch
 from checks import unchanged
 
 import probekit as pk
+from probekit.site import PARTS
 from probekit.sitemap import SiteMap
 
 
@@ -116,3 +118,17 @@ def test_a_model_is_let_go_with_an_attachment_that_never_ended():
     model = left()
     gc.collect()
     assert model() is None
+
+
+@pytest.mark.parametrize("name", ["native", "bert"])
+def test_every_part_can_be_read_in_inference_mode(name, built):
+    family = built(name)
+    parts = [part for part in PARTS if len(sites_of(family.model, part))]
+    observers = [pk.Record(sites_of(family.model, part)[0], name=part) for part in parts]
+    with torch.inference_mode(), pk.attach(family.model, *observers) as run:
+        family.model(*family.args, **family.kwargs)
+    assert run.keys() == parts
+
+
+def sites_of(model, part):
+    return [str(site) for site in SiteMap(model).sites if site.part == part]

@@ -311,8 +311,8 @@ def _resolve(item: Observer | Intervention, sitemap: SiteMap) -> list[AttachedHo
 def _warn_of(lost: list[AttachedHook]) -> None:
     if lost:
         warnings.warn(
-            f"hooks of this attachment were removed while it was attached, {len(lost)} of them, as at "
-            f"{lost[0].site.name} (model.reset_hooks() does so); forwards after that ran without",
+            f"hooks of this attachment were removed while it was attached, {len(lost)} of them, as "
+            f"at {lost[0].site.name} (model.reset_hooks() does so); forwards after that ran without",
             stacklevel=3,
         )
 

@@ -312,7 +312,7 @@ def _warn_of(lost: list[AttachedHook]) -> None:
     if lost:
         warnings.warn(
             f"hooks of this attachment were removed while it was attached, {len(lost)} of them, as "
-            f"at {lost[0].site.name} (model.reset_hooks() does so); forwards after that ran without",
+            f"at {lost[0].site.name} (model.reset_hooks() does so); later forwards ran without",
             stacklevel=3,
         )
 

@@ -48,9 +48,7 @@ def test_hooks_that_the_user_resets_are_no_error_at_exit_but_a_warning(built):
     family = built("native")
     with (
         unchanged(family),
-        pytest.warns(
-            UserWarning, match="hooks of this attachment were removed while it was"
-        ),
+        pytest.warns(UserWarning, match="hooks of this attachment were removed while it was"),
         pk.attach(family.model, pk.Record("0.z")) as run,
     ):
         family.run()

@@ -64,7 +64,8 @@ def _parts(line: str) -> tuple[str, str]:
     for i in range(1, len(words)):
         before, after = (" with ".join(part).strip() for part in (words[:i], words[i:]))
         with contextlib.suppress(SyntaxError):
-            ast.parse(before, mode="eval"), ast.parse(f"({after},)", mode="eval")
+            for source in (before, f"({after},)"):
+                ast.parse(source, mode="eval")
             return before, after
     return line, ""
 

@@ -27,8 +27,8 @@ Expected, means over pairs: A .99 where the leak detector finds the next token a
 Q and K of B leave .15, as do random, zero and permuted A's; V alone leaves chance; aligned B about
 .7 (its rotation fits no better than one of unrelated embeddings); a fork of A nothing less than A.
 
-Time on two cores: quick 5 minutes at a load of 4, paper about 25 (5 a pair), the published sizes two
-days (estimated).
+Time on two cores: quick 5 minutes at a load of 4, paper 25 (5 a pair), the published sizes two days
+(estimated).
 
 Source: "The Conservation of Separability", experiment 1 (routing swap).
 """

@@ -6,6 +6,7 @@ python tests/causality.py      # writes the table into README.md
 from collections.abc import Callable
 from pathlib import Path
 
+import decoders
 import families
 import torch
 from torch import Tensor
@@ -44,7 +45,7 @@ def table() -> str:
 
 
 def _made(name: str) -> families.Family:
-    return families.decoder(name) if name in families.DECODERS else families.ALL[name]()
+    return decoders.decoder(name) if name in decoders.DECODERS else families.ALL[name]()
 
 
 def cell(family: families.Family, part: str, prefixes: tuple[str, ...]) -> str:

@@ -2,6 +2,7 @@
 
 import copy
 
+import decoders
 import families
 import pytest
 import torch
@@ -14,9 +15,9 @@ from probekit.entropy import uniform_causal_vdi
 WITHIN = {"gptj", "gpt neo", "xglm"}  # their attention runs inside Hugging Face
 
 
-@pytest.fixture(scope="module", params=families.DECODERS)
+@pytest.fixture(scope="module", params=decoders.DECODERS)
 def family(request) -> families.Family:
-    return families.decoder(request.param)
+    return decoders.decoder(request.param)
 
 
 def test_the_logits_are_hugging_faces(family):

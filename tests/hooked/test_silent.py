@@ -67,7 +67,7 @@ def plain_bert(monkeypatch) -> families.Family:
 
 @pytest.mark.parametrize("family", WRAPPED, indirect=True)
 def test_a_hook_anywhere_is_given_what_it_would_be_given_anyway(family, plain):
-    assert not any(isinstance(module, silent._Silent) for module in plain.model.modules())
+    assert not any(isinstance(module, silent.Silent) for module in plain.model.modules())
     names = list(family.model.hook_dict)
     expected = heard(plain, names)
     assert len(expected) > 30
@@ -84,7 +84,7 @@ def test_the_output_is_the_same_to_the_bit(family, plain, monkeypatch):
     stepped_over = family.run()
     assert torch.equal(stepped_over, plain.run())
     for module in family.model.modules():
-        if isinstance(module, silent._Silent):
+        if isinstance(module, silent.Silent):
             monkeypatch.setitem(module.__dict__, "_listeners", (True,))
     assert torch.equal(stepped_over, family.run())
 
@@ -102,11 +102,11 @@ def test_only_who_is_listened_to_runs(name, built, monkeypatch):
     family = built(name)
     blocks = next(blocks for key, blocks in family.model.named_children() if "blocks" in key)
     family.run()
-    assert not [module for module in entered if isinstance(module, silent._Silent)]
+    assert not [module for module in entered if isinstance(module, silent.Silent)]
     query = blocks[0].attn.q
     with listening(query.hook_out, lambda value, hook: None):
         family.run()
-    assert [module for module in entered if isinstance(module, silent._Silent)] == [query]
+    assert [module for module in entered if isinstance(module, silent.Silent)] == [query]
 
 
 def test_projections_that_are_not_called_are_heard_all_the_same(monkeypatch):

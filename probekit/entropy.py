@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 #: Below this many weights the logarithms are cheap and the direct form, exact to rounding, is used.
-_SMALL = 2**16
+_SMALL = 2**15
 #: Scores beyond it are measured from the best of their row.
 _LARGE = 50.0
 

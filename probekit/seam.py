@@ -111,6 +111,10 @@ class _Taps:
             or pattern._forward_hooks
             or scores._backward_hooks
             or pattern._backward_hooks
+            or scores._forward_pre_hooks
+            or pattern._forward_pre_hooks
+            or scores._backward_pre_hooks
+            or pattern._backward_pre_hooks
         )
 
 
@@ -229,6 +233,17 @@ def delegating(attn: nn.Module) -> bool:
     )
 
 
+def asking(attn: nn.Module) -> list[nn.Module]:
+    """The modules within an attention bridge that ask Hugging Face's interface for attention."""
+    inside = attn.original_component.modules()  # type: ignore[union-attr]
+    return [module for module in inside if _asks_the_interface(type(module))]
+
+
+def routes(module: nn.Module) -> bool:
+    """Whether a module of :func:`asking` would now be given :func:`attention`."""
+    return getattr(module.__dict__.get("config"), "_attn_implementation", None) == NAME
+
+
 def serves(model: nn.Module) -> bool:
     """Whether the attention of ``model`` can be routed through the seam.
 
@@ -237,10 +252,7 @@ def serves(model: nn.Module) -> bool:
     TransformerLens computes all of it itself (GPT-2, Llama).
     """
     handed_on = [attn for attn in model.modules() if delegating(attn)]
-    return bool(handed_on) and all(
-        any(_asks_the_interface(type(module)) for module in attn.original_component.modules())  # type: ignore[union-attr]
-        for attn in handed_on
-    )
+    return bool(handed_on) and all(map(asking, handed_on))
 
 
 @functools.cache

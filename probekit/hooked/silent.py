@@ -28,13 +28,15 @@ from .watched import OF_ALL_MODULES, Watched, WatchedHookPoint, hooks_of
 
 class Silent(Watched, GeneralizedComponent):
     #: What is empty while nobody listens: the dicts of hooks of this component and of its hook
-    #: points, but for those in :attr:`_relaying` and that of a block's answer; and the list that is
-    #: not once the bridge is stale.
+    #: points, but for those in :attr:`_relaying` and :attr:`_inside` and that of a block's answer;
+    #: and the list that is not once the bridge is stale.
     _listeners: tuple[Any, ...] = (True,)  # until :func:`silence` has looked
     #: Dicts with one hook, TransformerLens's own, and its key.
     _relaying: tuple[tuple[dict[int, Any], int], ...] = ()
     #: Whether the component would hand a call on as it is; None where it always does.
     _plain: Any = None
+    #: Dicts of hooks that the seam calls within the wrapped module.
+    _inside: tuple[Any, ...] = ()
     #: What the hooks in :attr:`_listeners` are put on.
     points: tuple[Any, ...] = ()
 
@@ -59,7 +61,7 @@ class Silent(Watched, GeneralizedComponent):
 
     def may_step_aside(self) -> bool:
         """Whether nobody listens, and no call of Hugging Face's needs the component."""
-        heard = any(self._listeners) or self._relays_to_another()
+        heard = any(self._listeners) or any(self._inside) or self._relays_to_another()
         return self._is_plain() and not heard
 
 
@@ -76,7 +78,13 @@ class MLPBridge(Silent, lens.MLPBridge):
 
 
 class AttentionBridge(Silent, lens.AttentionBridge):
-    pass
+    #: The modules that ask Hugging Face's interface for attention.
+    _asking: tuple[nn.Module, ...] = ()
+
+    def _plain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        # Elsewhere than on the seam TransformerLens fires these hooks, after the fact.
+        seamed = bool(self._asking) and all(map(seam.routes, self._asking))
+        return seamed or not any(self._inside)
 
 
 class EmbeddingBridge(Silent, lens.EmbeddingBridge):
@@ -182,6 +190,11 @@ def silence(bridge: nn.Module) -> None:
             elsewhere = {id(hooks) for hooks, _ in own}
             if isinstance(module, lens.BlockBridge):
                 elsewhere.add(id(module.hook_out._forward_hooks))
+            if isinstance(module, lens.AttentionBridge):
+                taps = module.hook_attn_scores, module.hook_pattern
+                module.__dict__["_inside"] = tuple(each for tap in taps for each in hooks_of(tap))
+                module.__dict__["_asking"] = tuple(seam.asking(module))
+                elsewhere |= set(map(id, module._inside))
             # TransformerLens's own hook is heard where the placeholder is.
             points += [mirrors[point] for point in relaying]
             heard = (module, *points)

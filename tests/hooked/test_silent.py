@@ -238,6 +238,42 @@ def test_a_block_whose_answer_alone_is_heard_does_not_run(name, built, monkeypat
     assert entered == [] and not torch.equal(plain, doubled)
 
 
+@pytest.mark.parametrize("name", ["bert", "bert encoder", "clip", "vit"])
+@pytest.mark.parametrize("part", ["hook_pattern", "hook_attn_scores"])
+def test_attention_whose_pattern_alone_is_heard_does_not_run(name, part, monkeypatch):
+    entered: list[nn.Module] = []
+    real = lens.AttentionBridge.forward
+
+    def spy(self: Any, *args: Any, **kwargs: Any) -> Any:
+        entered.append(self)
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(lens.AttentionBridge, "forward", spy)
+    family = families.ALL[name]()
+    blocks = next(blocks for key, blocks in family.model.named_children() if "blocks" in key)
+    attn = blocks[0].attn
+    plain = family.run()
+    with listening(getattr(attn, part), lambda value, hook: 0 * value):
+        edited = family.run()
+    assert entered == [] and not torch.equal(plain, edited)
+    calls: list[torch.Size] = []
+    with listening(getattr(attn, part), lambda value, hook: calls.append(value.shape)):
+        family.model.original_model.set_attn_implementation("eager")  # fired after the fact
+        family.run()
+    assert len(calls) == len(entered) == 1 and calls[0][-1] == calls[0][-2]
+
+
+def test_pytorchs_own_hook_before_the_pattern_acts(built):
+    family = built("bert")
+    pattern = family.model.blocks[0].attn.hook_pattern
+    plain = family.run()
+    handle = pattern.register_forward_pre_hook(lambda module, args: (0 * args[0],))
+    try:
+        assert not torch.equal(family.run(), plain)
+    finally:
+        handle.remove()
+
+
 def test_a_norm_can_be_pickled(built):
     norm = built("bert").model.blocks[0].ln1
     x = torch.randn(2, 3, 32)

@@ -251,7 +251,9 @@ def serves(model: nn.Module) -> bool:
     that would lose its masks, which the interface's users get in another form. Nor need it where
     TransformerLens computes all of it itself (GPT-2, Llama).
     """
-    handed_on = [attn for attn in model.modules() if delegating(attn)]
+    if _users.get(model):
+        return True
+    handed_on = [attn for attn in all_modules(model) if delegating(attn)]
     return bool(handed_on) and all(map(asking, handed_on))
 
 
@@ -276,15 +278,16 @@ def acquire(model: nn.Module) -> None:
     """
     register()
     _users[model] = _users.get(model, 0) + 1
+    before = Ledger.of(model, "configs")  # on the model: a hook of it may refer to it again
     if _users[model] == 1:
         tap(model)
-        before = Ledger.of(model, "configs")  # on the model: a hook of it may refer to it again
         before[:] = configs(model)
         copies: dict[int, object] = {}  # one memo: configs that share parts go on sharing them
         for module, config in before:
             module.__dict__["config"] = copy.deepcopy(config, copies)
     # Each time: the user may have set another implementation in between.
-    for _, config in configs(model):
+    for module, _ in before:
+        config = module.__dict__["config"]
         if config._attn_implementation != NAME:
             config._attn_implementation = NAME
 

@@ -6,6 +6,7 @@ Attachment`, so that one item may be attached to many models.
 """
 
 import dataclasses
+import functools
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -188,6 +189,7 @@ def _short(value: object) -> str:
     return f"<{type(value).__name__}>" if large else repr(value)
 
 
+@functools.cache  # asked at each firing
 def snake_case(name: str) -> str:
     """``"AttentionEntropy"`` -> ``"attention_entropy"``; ``"VDI"`` -> ``"vdi"``."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

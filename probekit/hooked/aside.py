@@ -8,8 +8,10 @@ as somebody begins to listen, too, be it in the middle of a forward.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from threading import RLock
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,52 +19,67 @@ from torch.compiler import is_compiling
 from transformer_lens.model_bridge.generalized_components.base import GeneralizedComponent
 
 from ..ledger import Ledger
-from .silent import BlockBridge, Silent
+from .silent import Silent
 from .watched import OF_ALL_MODULES
 
 _KEPT = "aside"
 _Children = dict[str, nn.Module | None]
 
 
-class _Place(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Place:
     """Where Hugging Face's model calls a component: among which children, by what name."""
 
     children: _Children
     name: str
     component: Silent
-    own: _Children  # the component's, of which one is the wrapped module
+
+    @property
+    def wrapped(self) -> nn.Module | None:
+        return self.component._modules["_original_component"]
+
+    def leave(self) -> None:
+        if self.children.get(self.name) is self.component:
+            self.children[self.name] = self.wrapped
+
+    def come_back(self) -> None:
+        if self.children.get(self.name) is self.wrapped:
+            self.children[self.name] = self.component
 
 
 class _Aside:
     """The components of one bridge that can step aside."""
 
-    def __init__(self, bridge: Any) -> None:
-        self._places = list(_places(bridge.original_model))
-        self._silent: list[_Place] | None = None  # not known since somebody began to listen
+    def __init__(self, bridge: nn.Module) -> None:
         self._lock = RLock()  # a hook that another thread adds comes before or after a look
-        for place in self._places:
+        self._silent: dict[_Place, None] = {}
+        #: Where somebody may have begun to listen: looked at again by the next forward.
+        self._heard = dict.fromkeys(_places(bridge.original_model))
+        told: dict[nn.Module, Ledger] = {}
+        for place in self._heard:
             for point in place.component.points:
-                point.__dict__["_told"] = Ledger([self])
+                told.setdefault(point, Ledger()).append(partial(self._begin_to_listen, place))
+        for point, listeners in told.items():
+            point.__dict__["_told"] = listeners
 
     def leave(self) -> None:
         """Put back the modules that are wrapped by components to which nobody listens."""
         with self._lock:
-            if self._silent is None:
-                self.come_back()
-                self._silent = [each for each in self._places if each.component.may_step_aside()]
-            for children, name, component, own in self._silent:
-                if children.get(name) is component:
-                    children[name] = own["_original_component"]
+            for place in [each for each in self._heard if each.component.may_step_aside()]:
+                self._silent[place] = self._heard.pop(place)
+            for place in self._silent:
+                place.leave()
 
     def come_back(self) -> None:
-        for children, name, component, own in self._places:
-            if children.get(name) is own["_original_component"]:
-                children[name] = component
-
-    def begin_to_listen(self) -> None:
         with self._lock:
-            self._silent = None
-            self.come_back()
+            for place in self._silent:
+                place.come_back()
+
+    def _begin_to_listen(self, place: _Place) -> None:
+        with self._lock:
+            self._silent.pop(place, None)
+            self._heard[place] = None
+            place.come_back()
 
 
 @contextmanager
@@ -91,7 +108,7 @@ def come_back(bridge: nn.Module) -> None:
         aside.come_back()
 
 
-def _places(model: nn.Module) -> Iterator[_Place]:
+def _places(model: Any) -> Iterator[_Place]:
     """The places of components in Hugging Face's model."""
     waiting: list[Any] = [model]
     seen: set[nn.Module] = set()
@@ -105,6 +122,6 @@ def _places(model: nn.Module) -> Iterator[_Place]:
             continue
         waiting.extend(module._modules.values())
         for name, child in module._modules.items():
-            # What a block does depends on each call.
-            if isinstance(child, Silent) and child.points and not isinstance(child, BlockBridge):
-                yield _Place(module._modules, name, child, child._modules)
+            # A list of blocks is the bridge's own too.
+            if isinstance(child, Silent) and child.points and not isinstance(module, nn.ModuleList):
+                yield _Place(module._modules, name, child)

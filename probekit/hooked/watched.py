@@ -38,8 +38,8 @@ class Watched(nn.Module):
             self._tell()
 
     def _tell(self) -> None:
-        for each in self.__dict__.get("_told", ()):
-            each.begin_to_listen()
+        for begin_to_listen in self.__dict__.get("_told", ()):
+            begin_to_listen()
 
 
 def _telling(register: str) -> Any:

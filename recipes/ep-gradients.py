@@ -10,14 +10,15 @@ state that is not at rest is the worse the more is left.
     probekit run ep-gradients --preset quick      three seeds of random weights, C = 64, T = 32
     probekit run ep-gradients --preset paper      ten seeds
 
-Measured, quick: cosine to the exact adjoint above 0.99999 with the correction (beta 0.02, 300
-steps), 0.28 to 0.42 without. The law holds to 2e-5 at every depth; at 160 steps the cosine is above
-0.9999; at 20 steps it is 0.86 to 0.96 and moves by less than 0.0003 for nudges of 0.02 to 0.2. From
-states not at rest EP's cosine falls to 0.5 to 0.9 at residuals of 1e-2, monotonically on one seed
-of three (G4, not reproduced as stated: others have two or three inverted pairs of fifteen, as the
-state drifts on through the nudged phase); BPTT's falls without one.
+Measured, paper: cosine to the exact adjoint above 0.994 with the correction (beta 0.02, 300 steps;
+above 0.9999 on seven seeds of ten), -0.18 to 0.41 without. The law holds to 1.4e-4 everywhere. On
+slow blocks 160 steps are not enough: the cosine is 0.977 to 1, below 0.998 on three seeds (G3.deep,
+not reproduced). At 20 steps it is 0.36 to 0.96 and moves by less than 0.0003 for nudges of 0.02 to
+0.2. From states not at rest EP's cosine falls to 0.4 to 0.9 at residuals of 1e-2, not monotonically
+on five seeds (G4, not reproduced as stated: up to four inverted pairs of fifteen, as the state
+drifts on through the nudged phase); BPTT's falls without one.
 
-Time on two cores: quick 91 seconds with --jobs 2.
+Time on two cores: quick 91 seconds with --jobs 2, paper as long (71 on a later processor).
 
 Source: the dossier "EP below-CE-2.1 divergence", G1 to G5. Its checkpoints are not
 public, so weights are random here, every matrix N(0, 1 / C) as in section 6.3.

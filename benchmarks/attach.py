@@ -164,7 +164,8 @@ def measure(
         report.table(f"{question}, {shape.rounds} rounds", times, OVER[job])
         for arm, reference, limit in limits(subject, shape, job, list(arms)):
             what = f"{question}: {arm} / {reference}"
-            report.limit(what, times.ratio(arm, reference), limit)
+            interval = times.interval(arm, reference)
+            report.limit(what, times.ratio(arm, reference), limit, interval=interval)
 
 
 def limits(

@@ -22,6 +22,7 @@ from typing import Any, Self, TypeVar
 
 import torch
 import tyro
+from scipy.stats import binom
 from tqdm.auto import trange
 
 from probekit.console import print_rows
@@ -74,6 +75,12 @@ class Times(dict[str, list[float]]):
     def ratio(self, arm: str, reference: str) -> float:
         """How many times ``reference`` the arm takes: the median over rounds."""
         return median(a / b for a, b in zip(self[arm], self[reference], strict=True))
+
+    def interval(self, arm: str, reference: str) -> tuple[float, float]:
+        """Between which of the rounds' ratios the median of more rounds lies, at 95 %."""
+        ratios = sorted(a / b for a, b in zip(self[arm], self[reference], strict=True))
+        beyond = max(int(binom.ppf(0.025, len(ratios), 0.5)) - 1, 0)  # order statistics, exact
+        return ratios[beyond], ratios[-1 - beyond]
 
     def fastest(self, arm: str, reference: str) -> float:
         """The same for the fastest run of either."""
@@ -157,11 +164,19 @@ class Report:
         self.found["rows"].append({**row, "ratios": {}, "fastest": {}})
         print(f"{question}: {arm} {value:.4g} {unit}")
 
-    def limit(self, what: str, measured: float, limit: float, unit: str = "times") -> None:
-        """A number that may be at most ``limit``."""
+    def limit(
+        self,
+        what: str,
+        measured: float,
+        limit: float,
+        unit: str = "times",
+        interval: tuple[float, float] | None = None,
+    ) -> None:
+        """A number that may be at most ``limit``, and where that of more rounds would lie."""
         row = {"what": what, "measured": measured, "limit": limit, "unit": unit}
+        row["interval"] = interval
         self.found["limits"].append(row)
-        print(f"{what}: {measured:.3f} {unit} (limit {limit:g}, {verdict(row)})")
+        print(f"{what}: {measured_text(row)} (limit {limit:g}, {verdict(row)})")
 
     def note(self, text: str) -> None:
         """What could not be measured, or must be known to read the rest."""
@@ -192,6 +207,13 @@ def shown(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         }
         for row in rows
     ]
+
+
+def measured_text(limit: Mapping[str, Any]) -> str:
+    """What was measured, with its interval where it has one, and its unit."""
+    low_high = limit.get("interval")
+    spread = f" ({low_high[0]:.4g} to {low_high[1]:.4g})" if low_high else ""
+    return f"{limit['measured']:.4g}{spread} {limit['unit']}"
 
 
 def verdict(limit: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from harness import RESULTS, shown, verdict
+from harness import RESULTS, measured_text, shown, verdict
 
 from probekit.environment import machine_text
 from probekit.findings import markdown_table
@@ -24,7 +24,9 @@ Written by `python benchmarks/tables.py` from `benchmarks/results/`, which `make
 no number here is typed. Each benchmark is one process in which the arms take turns: every round
 runs each of them once, in random order. A ratio is the median over rounds of the ratio within the
 round; in parentheses stands the ratio of the fastest runs, which other programs disturb least.
-Ratios below 1 are faster than what the column names."""
+Ratios below 1 are faster than what the column names. In the limits' parentheses stand the 95 %
+bounds of the median, by order statistics: where they lie on both sides of a limit, the verdict is a
+tie that the rounds happened to decide."""
 
 
 def read(folder: Path = RESULTS) -> list[Mapping[str, Any]]:
@@ -59,7 +61,7 @@ def limits(results: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         {
             "benchmark": found["benchmark"],
             "what": limit["what"],
-            "measured": f"{limit['measured']:.3g} {limit['unit']}",
+            "measured": measured_text(limit),
             "at most": f"{limit['limit']:g}",
             "verdict": verdict(limit),
         }

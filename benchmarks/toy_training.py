@@ -260,7 +260,8 @@ def main(config: Config) -> None:
         steps = dict.fromkeys(arms, config.seeds * config.steps)
         times = harness.timed(arms, config.rounds, items=steps)
         report.table(f"a step of one of {config.seeds} seeds", times, (PLAIN, LENS, STACK))
-        report.limit(f"{STACK} / {LENS}", times.ratio(STACK, LENS), 1 / LIMIT)
+        interval = times.interval(STACK, LENS)
+        report.limit(f"{STACK} / {LENS}", times.ratio(STACK, LENS), 1 / LIMIT, interval=interval)
 
 
 if __name__ == "__main__":

@@ -64,6 +64,14 @@ def test_arms_take_turns(harness, monkeypatch) -> None:
     assert times == {"a": [1.0] * 3, "b": [0.25] * 3, "c": [1.0] * 3}
 
 
+def test_the_interval_of_a_median_is_that_of_tables(harness) -> None:
+    """Of 20 values the 6th and the 15th, of 50 the 18th and the 33rd, of one the value."""
+    for rounds, low, high in ((20, 6, 15), (50, 18, 33), (1, 1, 1)):
+        values = [float(n) for n in range(rounds, 0, -1)]
+        times = harness.Times({"a": values, "b": [1.0] * rounds})
+        assert times.interval("a", "b") == (low, high)
+
+
 def test_results_are_written_whole_or_not_at_all(harness) -> None:
     times = harness.Times({"a": [2.0], "b": [1.0]})
     file = harness.RESULTS / "made.json"
@@ -79,6 +87,7 @@ def test_results_are_written_whole_or_not_at_all(harness) -> None:
     with found() as report:
         report.table("q", times, ("b",), unit="s", scale=1.0)
         report.limit("a / b", times.ratio("a", "b"), 1.5)
+        report.limit("in between", 1.25, 1.5, interval=(1.0, 1.501))
         report.note("nothing else")
     written = json.loads(file.read_text())
     assert written["rows"][0] == {
@@ -95,6 +104,7 @@ def test_results_are_written_whole_or_not_at_all(harness) -> None:
 
     text = tables.markdown([written])
     assert "| made | a / b | 2 times | 1.5 | exceeded |" in text
+    assert "| made | in between | 1.25 (1 to 1.501) times | 1.5 | holds |" in text
     assert "| a | 2 s | 2 (2) |" in text and "- nothing else" in text
 
 

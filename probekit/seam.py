@@ -233,17 +233,6 @@ def delegating(attn: nn.Module) -> bool:
     )
 
 
-def asking(attn: nn.Module) -> list[nn.Module]:
-    """The modules within an attention bridge that ask Hugging Face's interface for attention."""
-    inside = attn.original_component.modules()  # type: ignore[union-attr]
-    return [module for module in inside if _asks_the_interface(type(module))]
-
-
-def routes(module: nn.Module) -> bool:
-    """Whether a module of :func:`asking` would now be given :func:`attention`."""
-    return getattr(module.__dict__.get("config"), "_attn_implementation", None) == NAME
-
-
 def serves(model: nn.Module) -> bool:
     """Whether the attention of ``model`` can be routed through the seam.
 
@@ -251,10 +240,11 @@ def serves(model: nn.Module) -> bool:
     that would lose its masks, which the interface's users get in another form. Nor need it where
     TransformerLens computes all of it itself (GPT-2, Llama).
     """
-    if _users.get(model):
-        return True
     handed_on = [attn for attn in all_modules(model) if delegating(attn)]
-    return bool(handed_on) and all(map(asking, handed_on))
+    return bool(handed_on) and all(
+        any(_asks_the_interface(type(module)) for module in attn.original_component.modules())  # type: ignore[union-attr]
+        for attn in handed_on
+    )
 
 
 @functools.cache
@@ -278,16 +268,15 @@ def acquire(model: nn.Module) -> None:
     """
     register()
     _users[model] = _users.get(model, 0) + 1
-    before = Ledger.of(model, "configs")  # on the model: a hook of it may refer to it again
     if _users[model] == 1:
         tap(model)
+        before = Ledger.of(model, "configs")  # on the model: a hook of it may refer to it again
         before[:] = configs(model)
         copies: dict[int, object] = {}  # one memo: configs that share parts go on sharing them
         for module, config in before:
             module.__dict__["config"] = copy.deepcopy(config, copies)
     # Each time: the user may have set another implementation in between.
-    for module, _ in before:
-        config = module.__dict__["config"]
+    for _, config in configs(model):
         if config._attn_implementation != NAME:
             config._attn_implementation = NAME
 

@@ -9,7 +9,6 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from .. import seam
 from ..errors import CardError
-from .aside import come_back, stepping_aside
 from .equilibrium_model import EquilibriumModel
 from .offloaded import refuse_offloaded
 from .silent import silence
@@ -24,12 +23,7 @@ class HookedModel(TransformerBridge):
         """As TransformerBridge's; ``model(input_ids=..., pixel_values=...)`` works too."""
         if input is None:
             input = kwargs.pop("input_ids", None)
-        with stepping_aside(self):
-            return super().forward(input, *args, **kwargs)
-
-    def __getstate__(self) -> Any:
-        come_back(self)  # a copy made in the middle of a forward is of the whole
-        return super().__getstate__()
+        return super().forward(input, *args, **kwargs)
 
     def _repr_html_(self) -> str:
         from ..sitemap import list_sites

@@ -8,43 +8,60 @@ none. Only TransformerLens's plain components are served, whose forward is then 
 A forward asks hundreds of hook points, and after a layer's weights none of them is in the
 processor's cache: reaching them takes longer than asking. So a component holds the very dicts that
 PyTorch keeps hooks in. Where one is replaced the bridge is stale: from then on all components run.
-
-In a bridge's own forward most of them are not even called: see :mod:`probekit.hooked.aside`.
 """
 
 import inspect
+from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.compiler import is_compiling
+from torch.nn.modules import module as torch_module
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import generalized_components as lens
 from transformer_lens.model_bridge.generalized_components.base import GeneralizedComponent
 
 from .. import seam
-from .watched import OF_ALL_MODULES, Watched, WatchedHookPoint, hooks_of
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_hooks_of = attrgetter(*_HOOKS)
+_OF_ALL_MODULES = (
+    torch_module._global_forward_hooks,
+    torch_module._global_forward_pre_hooks,
+    torch_module._global_backward_hooks,
+    torch_module._global_backward_pre_hooks,
+)
 
 
-class Silent(Watched, GeneralizedComponent):
+class _Watched(nn.Module):
+    """Marks its bridge as stale when it gets other dicts of hooks, or another hook point."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in _HOOKS or isinstance(value, HookPoint):
+            self.__dict__.get("_stale", []).append(True)
+
+
+class _HookPoint(_Watched, HookPoint):
+    pass
+
+
+class _Silent(_Watched, GeneralizedComponent):
     #: What is empty while nobody listens: the dicts of hooks of this component and of its hook
-    #: points, but for those in :attr:`_relaying` and :attr:`_inside` and that of a block's answer;
-    #: and the list that is not once the bridge is stale.
+    #: points, but for those in :attr:`_relaying` and that of a block's answer; and the list that is
+    #: not once the bridge is stale.
     _listeners: tuple[Any, ...] = (True,)  # until :func:`silence` has looked
     #: Dicts with one hook, TransformerLens's own, and its key.
     _relaying: tuple[tuple[dict[int, Any], int], ...] = ()
     #: Whether the component would hand a call on as it is; None where it always does.
     _plain: Any = None
-    #: Dicts of hooks that the seam calls within the wrapped module.
-    _inside: tuple[Any, ...] = ()
-    #: What the hooks in :attr:`_listeners` are put on.
-    points: tuple[Any, ...] = ()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The wrapped module's answer; the component's where somebody listens."""
         if (
             any(self._listeners)
-            or any(OF_ALL_MODULES)
+            or any(_OF_ALL_MODULES)
             or is_compiling()  # what is compiled would not ask again
             or (self._relaying and self._relays_to_another())
             or (self._plain and not self._plain(args, kwargs))
@@ -55,57 +72,40 @@ class Silent(Watched, GeneralizedComponent):
     def _relays_to_another(self) -> bool:
         return any(hooks and (len(hooks) > 1 or key not in hooks) for hooks, key in self._relaying)
 
-    def _is_plain(self) -> bool:
-        """Whether the wrapped module answers any call of Hugging Face's as the component does."""
-        return True
 
-    def may_step_aside(self) -> bool:
-        """Whether nobody listens, and no call of Hugging Face's needs the component."""
-        heard = any(self._listeners) or any(self._inside) or self._relays_to_another()
-        return self._is_plain() and not heard
-
-
-class LinearBridge(Silent, lens.LinearBridge):
+class LinearBridge(_Silent, lens.LinearBridge):
     pass
 
 
-class Conv1DBridge(Silent, lens.Conv1DBridge):
+class Conv1DBridge(_Silent, lens.Conv1DBridge):
     pass
 
 
-class MLPBridge(Silent, lens.MLPBridge):
+class MLPBridge(_Silent, lens.MLPBridge):
     pass
 
 
-class AttentionBridge(Silent, lens.AttentionBridge):
-    #: The modules that ask Hugging Face's interface for attention.
-    _asking: tuple[nn.Module, ...] = ()
+class AttentionBridge(_Silent, lens.AttentionBridge):
+    pass
 
+
+class EmbeddingBridge(_Silent, lens.EmbeddingBridge):
     def _plain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        # Elsewhere than on the seam TransformerLens fires these hooks, after the fact.
-        seamed = bool(self._asking) and all(map(seam.routes, self._asking))
-        return seamed or not any(self._inside)
-
-
-class EmbeddingBridge(Silent, lens.EmbeddingBridge):
-    def _is_plain(self) -> bool:
         # Another class may answer in float32.
         plain = type(self._modules["_original_component"]) is nn.Embedding
-        return plain and self._output_contribution_scale == 1
+        return plain and len(args) == 1 and not kwargs and self._output_contribution_scale == 1
 
+
+class _Norm(_Silent):
     def _plain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        return self._is_plain() and len(args) == 1 and not kwargs
-
-
-class _Norm(Silent):
-    def _is_plain(self) -> bool:
         # Other norms, and this one under autocast, may answer in another precision than asked.
-        plain = type(self._modules["_original_component"]) is nn.LayerNorm
-        return plain and self.use_native_layernorm_autograd
-
-    def _plain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        alone = self._is_plain() and len(args) == 1 and not kwargs
-        return alone and not torch.is_autocast_enabled(args[0].device.type)
+        return (
+            type(self._modules["_original_component"]) is nn.LayerNorm
+            and self.use_native_layernorm_autograd
+            and len(args) == 1
+            and not kwargs
+            and not torch.is_autocast_enabled(args[0].device.type)
+        )
 
     def _hf_autograd_forward_with_hooks(self, x: Tensor) -> Tensor:
         """The norm by itself, unless somebody listens to what is inside it.
@@ -113,8 +113,8 @@ class _Norm(Silent):
         TransformerLens computes the scale and the normalised values also where only the norm's
         input or output is heard: on MiniLM that is a twentieth of a forward.
         """
-        inside = (*hooks_of(self.hook_scale), *hooks_of(self.hook_normalized))
-        if any(inside) or any(OF_ALL_MODULES):
+        inside = (*_hooks_of(self.hook_scale), *_hooks_of(self.hook_normalized))
+        if any(inside) or any(_OF_ALL_MODULES):
             return super()._hf_autograd_forward_with_hooks(x)  # type: ignore[misc]
         assert self.original_component is not None
         return self.original_component(x).to(x.dtype)
@@ -128,11 +128,11 @@ class RMSNormalizationBridge(_Norm, lens.RMSNormalizationBridge):
     pass
 
 
-class BlockBridge(Silent, lens.BlockBridge):
+class BlockBridge(_Silent, lens.BlockBridge):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """A block whose answer alone is heard needs nothing of what TransformerLens does before."""
         heard = self._modules["hook_out"]._forward_hooks  # type: ignore[union-attr]
-        alone = heard and not (any(self._listeners) or any(OF_ALL_MODULES) or is_compiling())
+        alone = heard and not (any(self._listeners) or any(_OF_ALL_MODULES) or is_compiling())
         if not alone or not self._plain(args, kwargs):
             return super().__call__(*args, **kwargs)
         answer = self._modules["_original_component"](*args, **kwargs)  # type: ignore[misc]
@@ -140,14 +140,10 @@ class BlockBridge(Silent, lens.BlockBridge):
 
     def _plain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         # A block by itself answers a tuple; one layer may be told to start or to stop the forward.
-        own = self.__dict__
-        return not (
-            len(args) + len(kwargs) == 1
-            or own.get("_stop_at_layer_idx") is not None
-            or own.get("_start_at_layer_idx") is not None
-            or own["_capture_hooks_wired"]
-            or self._read_use_hook_mlp_in()
-        )
+        limits = self.__dict__.get("_stop_at_layer_idx"), self.__dict__.get("_start_at_layer_idx")
+        alone = len(args) + len(kwargs) == 1
+        captures = self._capture_hooks_wired or self._read_use_hook_mlp_in()
+        return limits == (None, None) and not (alone or captures)
 
     def _filter_kwargs_for_forward(
         self, kwargs: dict[str, Any], num_positional_args: int = 0
@@ -190,22 +186,20 @@ def silence(bridge: nn.Module) -> None:
             elsewhere = {id(hooks) for hooks, _ in own}
             if isinstance(module, lens.BlockBridge):
                 elsewhere.add(id(module.hook_out._forward_hooks))
-            if isinstance(module, lens.AttentionBridge):
-                taps = module.hook_attn_scores, module.hook_pattern
-                module.__dict__["_inside"] = tuple(each for tap in taps for each in hooks_of(tap))
-                module.__dict__["_asking"] = tuple(seam.asking(module))
-                elsewhere |= set(map(id, module._inside))
             # TransformerLens's own hook is heard where the placeholder is.
             points += [mirrors[point] for point in relaying]
-            heard = (module, *points)
-            dicts = [hooks for each in heard for hooks in hooks_of(each)]
+            dicts = [hooks for each in (module, *points) for hooks in _hooks_of(each)]
             dicts = [hooks for hooks in dicts if id(hooks) not in elsewhere]
             module.__dict__["_listeners"] = (*dicts, stale)
             module.__dict__["_relaying"] = tuple(own)
-            module.__dict__["points"] = heard
-            for each in heard:
-                each.__dict__["_stale"] = stale
-                each.__class__ = _CLASSES.get(type(each), WatchedHookPoint)
+            _watch(module, stale, _CLASSES[type(module)])
+            for point in points:
+                _watch(point, stale, _HookPoint)
+
+
+def _watch(module: nn.Module, stale: list[bool], kind: Any) -> None:
+    module.__dict__["_stale"] = stale
+    module.__class__ = kind
 
 
 def _points(module: Any) -> list[HookPoint]:

@@ -13,7 +13,11 @@ from probekit.claims import decide_all
 from probekit.hooked.cards import read_card
 from probekit.paths import data_dir
 
-LEDGER = sorted(data_dir("results").glob("*/*.json"))
+LEDGER = [
+    file
+    for file in sorted(data_dir("results").glob("*/*.json"))
+    if any(row["verdict"] == "blocked" for row in json.loads(file.read_text())["claims"])
+]
 NOTHING = {kind: [{"missing": "no weights"}] for kind in ("pretrained", "twin")}
 RESULTS = {
     "cross-scale": {"minilm": {"missing": "no weights"}},

@@ -29,7 +29,7 @@ ends' logits. Without its encoder's output the host learns the published task to
 repaired one), and a random T5-small has .0015 (11.6). Trained by the repaired loss held-out words
 get likelier by .27 nats, by the published one less likely by 1.7.
 
-Time on two cores: quick 7:35; paper not measured.
+Time on two cores: quick 7:35; paper about 15 hours (estimated from quick's steps).
 
 Source: "Geometric Terrain Analysis", section 9 (T5-small, 9,362 words). The hosts differ: card
 t5-wordnet has seen most of these definitions when it was trained.

@@ -238,11 +238,12 @@ def test_a_block_whose_answer_alone_is_heard_does_not_run(name, built, monkeypat
     assert entered == [] and not torch.equal(plain, doubled)
 
 
-def test_pytorchs_own_hook_before_the_pattern_acts(built):
+@pytest.mark.parametrize("part", ["hook_attn_scores", "hook_pattern"])
+def test_pytorchs_own_hook_before_scores_and_pattern_acts(part, built):
     family = built("bert")
-    pattern = family.model.blocks[0].attn.hook_pattern
+    point = getattr(family.model.blocks[0].attn, part)
     plain = family.run()
-    handle = pattern.register_forward_pre_hook(lambda module, args: (0 * args[0],))
+    handle = point.register_forward_pre_hook(lambda module, args: (0 * args[0],))
     try:
         assert not torch.equal(family.run(), plain)
     finally:

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 #: Below this many weights the logarithms are cheap and the direct form, exact to rounding, is used.
-_SMALL = 2**15
+_SMALL = 2**17
 #: Scores beyond it are measured from the best of their row.
 _LARGE = 50.0
 
@@ -27,10 +27,10 @@ def row_entropy(pattern: Float[Tensor, "*rows key"]) -> Float[Tensor, "*rows"]:
     """
     if pattern.dtype in (torch.float16, torch.bfloat16):
         pattern = pattern.float()
-    if pattern.requires_grad:
-        # entr's slope at 0 is infinite, and times the 0 of a masked key's softmax that is NaN.
-        pattern = torch.where(pattern > 0, pattern, 1)
-    return torch.special.entr(pattern).sum(-1)
+    # The least number, added to a weight, changes no bit that counts, and makes 0 ln 0 finite, and
+    # its slope. torch.special.entr takes twice the time: its logarithm is not vectorised.
+    tiny = torch.finfo(pattern.dtype).tiny
+    return -(pattern * (pattern + tiny).log()).sum(-1)
 
 
 def softmax_entropy(

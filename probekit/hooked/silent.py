@@ -26,6 +26,8 @@ from .. import seam
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _hooks_of = attrgetter(*_HOOKS)
+#: Flags that give queries, keys and values the residual itself as inputs of their own.
+_FORKS = ("use_attn_in", "use_split_qkv_input")
 _OF_ALL_MODULES = (
     torch_module._global_forward_hooks,
     torch_module._global_forward_pre_hooks,
@@ -142,8 +144,14 @@ class BlockBridge(_Silent, lens.BlockBridge):
         # A block by itself answers a tuple; one layer may be told to start or to stop the forward.
         limits = self.__dict__.get("_stop_at_layer_idx"), self.__dict__.get("_start_at_layer_idx")
         alone = len(args) + len(kwargs) == 1
-        captures = self._capture_hooks_wired or self._read_use_hook_mlp_in()
+        captures = self._capture_hooks_wired or self._captures()
         return limits == (None, None) and not (alone or captures)
+
+    def _captures(self) -> bool:
+        """Whether a flag asks for what a block keeps: the residuals that its norms are given."""
+        config = self.submodules["attn"].config
+        forked = any(getattr(config, flag, False) for flag in _FORKS)
+        return forked or self._read_use_hook_mlp_in()
 
     def _filter_kwargs_for_forward(
         self, kwargs: dict[str, Any], num_positional_args: int = 0
@@ -152,7 +160,7 @@ class BlockBridge(_Silent, lens.BlockBridge):
 
     def _maybe_wire_capture_hooks(self) -> None:
         """Once wired, the block has to clear what they capture, at every call."""
-        if self._read_use_hook_mlp_in():
+        if self._captures():
             super()._maybe_wire_capture_hooks()
 
 
@@ -222,10 +230,5 @@ def _served(module: Any) -> bool:
     if isinstance(module, lens.BlockBridge):
         parameters = inspect.signature(inside.forward).parameters.values()
         everything = any(each.kind is each.VAR_KEYWORD for each in parameters)
-        return everything and _is_delegating(module.submodules.get("attn"))
+        return everything and isinstance(module.submodules.get("attn"), lens.AttentionBridge)
     return True
-
-
-def _is_delegating(attn: nn.Module | None) -> bool:
-    """TransformerLens's own attention may ask its block for the residual before the norm."""
-    return attn is not None and seam.delegating(attn)

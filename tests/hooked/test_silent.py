@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
+import decoders
 import families
 import pytest
 import torch
@@ -89,7 +90,7 @@ def test_the_output_is_the_same_to_the_bit(family, plain, monkeypatch):
     assert torch.equal(stepped_over, family.run())
 
 
-@pytest.mark.parametrize("name", ["bert", "bert encoder", "clip", "vit"])
+@pytest.mark.parametrize("name", ["bert", "bert encoder", "clip", "vit", "gpt2"])
 def test_only_who_is_listened_to_runs(name, built, monkeypatch):
     entered: list[nn.Module] = []
     for kind in (lens.LinearBridge, lens.MLPBridge, lens.AttentionBridge, lens.BlockBridge):
@@ -156,6 +157,25 @@ def test_a_flag_that_wires_hooks_wires_them(monkeypatch):
         family.model.set_use_hook_mlp_in(True)
         counts.append(len(heard(family, ["blocks.0.hook_mlp_in"])["blocks.0.hook_mlp_in"]))
     assert counts[0] == counts[1] > 0
+
+
+@pytest.mark.parametrize("build", [families.gpt2, partial(decoders.decoder, "llama")])
+@pytest.mark.parametrize(
+    ("flag", "point"), [("use_attn_in", "hook_attn_in"), ("use_split_qkv_input", "hook_q_input")]
+)
+def test_inputs_of_their_own_are_the_residual_before_the_norm(build, flag, point, monkeypatch):
+    """A block keeps it for them, where TransformerLens computes the attention itself."""
+    given, outputs = [], []
+    for silence in (silent.silence, lambda bridge: None):
+        monkeypatch.setattr(hooked_model, "silence", silence)
+        family = build()
+        getattr(family.model, f"set_{flag}")(True)
+        names = [f"blocks.0.attn.{point}", "blocks.0.hook_in"]
+        heard_now = heard(family, names)
+        assert torch.equal(heard_now[names[0]][0][:, :, 0], heard_now[names[1]][0])
+        given.append(heard_now[names[0]][0])
+        outputs.append(family.run())
+    assert torch.equal(*given) and torch.equal(*outputs)
 
 
 @pytest.mark.parametrize("copied", [False, True])
@@ -226,7 +246,7 @@ def test_what_is_compiled_hears_a_hook_that_is_added_later():
     assert done.stdout == "heard\n", done.stderr
 
 
-@pytest.mark.parametrize("name", ["bert", "bert encoder", "clip", "vit"])
+@pytest.mark.parametrize("name", ["bert", "bert encoder", "clip", "vit", "gpt2"])
 def test_a_block_whose_answer_alone_is_heard_does_not_run(name, built, monkeypatch):
     entered: list[nn.Module] = []
     monkeypatch.setattr(lens.BlockBridge, "forward", lambda self, *_, **__: entered.append(self))

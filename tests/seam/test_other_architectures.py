@@ -1,6 +1,7 @@
 """Decoders that no card is of: their numbers stay, and what cannot be edited is refused."""
 
 import copy
+from functools import partial
 
 import decoders
 import families
@@ -62,3 +63,17 @@ def test_the_recorded_pattern_is_that_of_hugging_face(family):
     plain.set_attn_implementation("eager")
     expected: Tensor = plain(*family.args, output_attentions=True).attentions[0]
     torch.testing.assert_close(run["record"].values, expected.detach())
+
+
+@pytest.mark.parametrize("family", [families.gpt2, partial(decoders.decoder, "gptj")])
+def test_norms_are_hugging_faces_to_the_bit(family):
+    model = family().model
+    norm, given = model.blocks[1].ln1, {}
+    for name in ("hook_in", "hook_out"):
+        getattr(norm, name).add_hook(lambda x, hook: given.update({hook.name: x.clone()}))
+    model(families.token_ids())
+    x, answer = given.values()
+    with torch.no_grad():
+        own = norm.original_component(x)
+    anew = norm._python_norm_forward(x)
+    assert torch.equal(answer, own) and not torch.equal(answer, anew)

@@ -6,8 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
-from transformer_lens.model_bridge.generalized_components import NormalizationBridge
-from transformers import PreTrainedModel
 
 from .. import seam
 from ..errors import CardError
@@ -39,23 +37,9 @@ def hooked(bridge: TransformerBridge) -> HookedModel:
     bridge.__class__ = HookedModel
     if seam.serves(bridge):
         seam.acquire(bridge)
-    _keep_norms(bridge)
     silence(bridge)
     assert isinstance(bridge, HookedModel)
     return bridge
-
-
-def _keep_norms(bridge: TransformerBridge) -> None:
-    """Let norms of Hugging Face's compute themselves, where TransformerLens would do so anew.
-
-    That gives other bits and takes thrice the time. It is an option of TransformerLens's own, which
-    its adapters of most architectures set; GPT-2's does not.
-    """
-    if not isinstance(bridge.original_model, PreTrainedModel):
-        return
-    for norm in bridge.modules():
-        if type(norm) is NormalizationBridge and type(norm.original_component) is nn.LayerNorm:
-            norm.use_native_layernorm_autograd = True
 
 
 def weights(model: TransformerBridge | EquilibriumModel) -> dict[str, Tensor]:

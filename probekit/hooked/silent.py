@@ -21,6 +21,7 @@ from torch.nn.modules import module as torch_module
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import generalized_components as lens
 from transformer_lens.model_bridge.generalized_components.base import GeneralizedComponent
+from transformers import PreTrainedModel
 
 from .. import seam
 
@@ -99,11 +100,15 @@ class EmbeddingBridge(_Silent, lens.EmbeddingBridge):
 
 
 class _Norm(_Silent):
+    #: Whether the norm is Hugging Face's: TransformerLens computes some of these anew (GPT-2's),
+    #: which gives other bits and takes thrice the time.
+    _foreign = False
+
     def _plain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         # Other norms, and this one under autocast, may answer in another precision than asked.
         return (
             type(self._modules["_original_component"]) is nn.LayerNorm
-            and self.use_native_layernorm_autograd
+            and (self._foreign or self.use_native_layernorm_autograd)
             and len(args) == 1
             and not kwargs
             and not torch.is_autocast_enabled(args[0].device.type)
@@ -115,9 +120,21 @@ class _Norm(_Silent):
         TransformerLens computes the scale and the normalised values also where only the norm's
         input or output is heard: on MiniLM that is a twentieth of a forward.
         """
-        inside = (*_hooks_of(self.hook_scale), *_hooks_of(self.hook_normalized))
-        if any(inside) or any(_OF_ALL_MODULES):
+        if self._inside_is_heard():
             return super()._hf_autograd_forward_with_hooks(x)  # type: ignore[misc]
+        return self._original(x)
+
+    def _python_norm_forward(self, hidden_states: Tensor) -> Tensor:
+        norm = self._modules["_original_component"]
+        if not self._foreign or type(norm) is not nn.LayerNorm or self._inside_is_heard():
+            return super()._python_norm_forward(hidden_states)  # type: ignore[misc]
+        return self._original(hidden_states)
+
+    def _inside_is_heard(self) -> bool:
+        inside = (*_hooks_of(self.hook_scale), *_hooks_of(self.hook_normalized))
+        return any(inside) or any(_OF_ALL_MODULES)
+
+    def _original(self, x: Tensor) -> Tensor:
         assert self.original_component is not None
         return self.original_component(x).to(x.dtype)
 
@@ -186,6 +203,7 @@ def silence(bridge: nn.Module) -> None:
                 if part in module.submodules:
                     mirrors[getattr(module.submodules[part], name)] = getattr(module, name)
     stale: list[bool] = []
+    foreign = isinstance(getattr(bridge, "original_model", None), PreTrainedModel)
     for module in modules:
         if type(module) in _CLASSES and _served(module):
             points = _points(module)
@@ -200,6 +218,8 @@ def silence(bridge: nn.Module) -> None:
             dicts = [hooks for hooks in dicts if id(hooks) not in elsewhere]
             module.__dict__["_listeners"] = (*dicts, stale)
             module.__dict__["_relaying"] = tuple(own)
+            if isinstance(module, lens.NormalizationBridge):
+                module.__dict__["_foreign"] = foreign
             _watch(module, stale, _CLASSES[type(module)])
             for point in points:
                 _watch(point, stale, _HookPoint)

@@ -2,12 +2,14 @@
 
 import copy
 from functools import partial
+from typing import Any
 
 import decoders
 import families
 import pytest
 import torch
 from torch import Tensor
+from transformer_lens.model_bridge.generalized_components import NormalizationBridge
 from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 
 import probekit as pk
@@ -74,6 +76,20 @@ def test_norms_are_hugging_faces_to_the_bit(family):
     model(families.token_ids())
     x, answer = given.values()
     with torch.no_grad():
-        own = norm.original_component(x)
-    anew = norm._python_norm_forward(x)
+        own, anew = norm.original_component(x), NormalizationBridge._python_norm_forward(norm, x)
     assert torch.equal(answer, own) and not torch.equal(answer, anew)
+
+
+@pytest.mark.parametrize("point", ["hook_scale", "hook_normalized"])
+def test_an_edit_inside_a_norm_is_causal(point):
+    """Also one in place, which TransformerLens loses where it hands the norm on."""
+    family = families.gpt2()
+    plain = family.run()
+
+    def in_place(x: Tensor, hook: Any) -> None:
+        x.mul_(2)
+
+    for edit in (lambda x, hook: 2 * x, in_place):
+        handle = getattr(family.model.blocks[0].ln1, point).add_hook(edit)
+        assert (family.run() - plain).abs().max() > 1e-3
+        handle.hook.remove()

@@ -28,9 +28,11 @@ def row_entropy(pattern: Float[Tensor, "*rows key"]) -> Float[Tensor, "*rows"]:
     if pattern.dtype in (torch.float16, torch.bfloat16):
         pattern = pattern.float()
     # The least number, added to a weight, changes no bit that counts, and makes 0 ln 0 finite, and
-    # its slope. torch.special.entr takes twice the time: its logarithm is not vectorised.
+    # its slope. Where it is used most torch.special.entr takes twice the time.
     tiny = torch.finfo(pattern.dtype).tiny
-    return -(pattern * (pattern + tiny).log()).sum(-1)
+    if pattern.requires_grad:
+        return 0 - (pattern * (pattern + tiny).log()).sum(-1)
+    return 0 - (pattern + tiny).log_().mul_(pattern).sum(-1)  # in place: one tensor as large
 
 
 def softmax_entropy(
@@ -38,8 +40,8 @@ def softmax_entropy(
 ) -> Float[Tensor, "*rows"]:
     """The same where ``pattern`` is the softmax of ``scores``, without a logarithm a weight.
 
-    ``H = logsumexp(s) - sum p s``, and ``logsumexp(s) = max s - ln max p``: a quarter of the time
-    of the direct form.
+    ``H = logsumexp(s) - sum p s``, and ``logsumexp(s) = max s - ln max p``: half the time of the
+    direct form on large patterns.
     """
     if pattern.numel() <= _SMALL or pattern.dtype in (torch.float16, torch.bfloat16):
         return row_entropy(pattern)

@@ -3,7 +3,7 @@
 A bridge component calls its hook points around the Hugging Face module that it wraps, also where
 they carry no hook and so change nothing: on a small input that is a fifth of MiniLM's forward.
 The classes here look for hooks first, at each call, and call the wrapped module where there are
-none. Only TransformerLens's plain components are served, whose forward is then that module's.
+none. Only TransformerLens's plain components are served, which then give what that module gives.
 
 A forward asks hundreds of hook points, and after a layer's weights none of them is in the
 processor's cache: reaching them takes longer than asking. So a component holds the very dicts that
@@ -106,9 +106,10 @@ class _Norm(_Silent):
 
     def _plain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         # Other norms, and this one under autocast, may answer in another precision than asked.
+        norm = self._modules["_original_component"]
         return (
-            type(self._modules["_original_component"]) is nn.LayerNorm
-            and (self._foreign or self.use_native_layernorm_autograd)
+            type(norm) is nn.LayerNorm
+            and (self.use_native_layernorm_autograd or self._may_compute(norm))
             and len(args) == 1
             and not kwargs
             and not torch.is_autocast_enabled(args[0].device.type)
@@ -126,9 +127,17 @@ class _Norm(_Silent):
 
     def _python_norm_forward(self, hidden_states: Tensor) -> Tensor:
         norm = self._modules["_original_component"]
-        if not self._foreign or type(norm) is not nn.LayerNorm or self._inside_is_heard():
+        if not self._may_compute(norm) or self._inside_is_heard():
             return super()._python_norm_forward(hidden_states)  # type: ignore[misc]
         return self._original(hidden_states)
+
+    def _may_compute(self, norm: Any) -> bool:
+        """Whether the norm may compute itself where TransformerLens does not call it.
+
+        Hooks on it are not heard there, and must not be heard just because nobody listens inside.
+        """
+        own = type(norm) is nn.LayerNorm and "forward" not in norm.__dict__
+        return self._foreign and own and not any(_hooks_of(norm))
 
     def _inside_is_heard(self) -> bool:
         inside = (*_hooks_of(self.hook_scale), *_hooks_of(self.hook_normalized))
@@ -150,12 +159,13 @@ class RMSNormalizationBridge(_Norm, lens.RMSNormalizationBridge):
 class BlockBridge(_Silent, lens.BlockBridge):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """A block whose answer alone is heard needs nothing of what TransformerLens does before."""
-        heard = self._modules["hook_out"]._forward_hooks  # type: ignore[union-attr]
-        alone = heard and not (any(self._listeners) or any(_OF_ALL_MODULES) or is_compiling())
-        if not alone or not self._plain(args, kwargs):
-            return super().__call__(*args, **kwargs)
+        heard = any(self._listeners) or any(_OF_ALL_MODULES) or is_compiling()
+        if heard or not self._plain(args, kwargs):
+            return super(_Silent, self).__call__(*args, **kwargs)
         answer = self._modules["_original_component"](*args, **kwargs)  # type: ignore[misc]
-        return self._apply_output_hook(answer)
+        # Asked afterwards: who begins to listen while a block runs hears its answer.
+        listening = self._modules["hook_out"]._forward_hooks  # type: ignore[union-attr]
+        return self._apply_output_hook(answer) if listening else answer
 
     def _plain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         # A block by itself answers a tuple; one layer may be told to start or to stop the forward.
@@ -241,7 +251,7 @@ def _points(module: Any) -> list[HookPoint]:
 
 
 def _served(module: Any) -> bool:
-    """Whether a component without hooks does what the module that it wraps does."""
+    """Whether a component without hooks gives what the module that it wraps gives."""
     inside = module._modules.get("_original_component")
     if inside is None or module.name is None:
         return False

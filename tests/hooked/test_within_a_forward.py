@@ -125,3 +125,17 @@ def test_names_within_a_forward_are_those_outside():
     family.run()
     during(family, lambda: names.append([name for name, _ in inner.named_parameters()]))
     assert names[0] == [name for name, _ in inner.named_parameters()]
+
+
+def test_who_begins_to_listen_inside_a_block_hears_its_answer(family):
+    block = blocks(family)[0]
+    query = (block.attn if hasattr(block, "attn") else block.self_attn).q
+    calls: list[str] = []
+    begin = query.hook_out.add_hook(
+        lambda value, hook: (
+            block.hook_out.add_hook(lambda value, hook: calls.append("heard")) and None
+        )
+    )
+    family.run()
+    begin.hook.remove()
+    assert calls == ["heard"]

@@ -93,3 +93,13 @@ def test_an_edit_inside_a_norm_is_causal(point):
         handle = getattr(family.model.blocks[0].ln1, point).add_hook(edit)
         assert (family.run() - plain).abs().max() > 1e-3
         handle.hook.remove()
+
+
+def test_a_hook_on_a_norm_that_is_computed_anew_counts_at_no_time():
+    """As with TransformerLens, which never calls it: not only while somebody listens inside."""
+    family = families.gpt2()
+    norm, plain = family.model.blocks[0].ln1, family.run()
+    norm.original_component.register_forward_hook(lambda module, args, answer: 2 * answer)
+    alone = family.run()
+    norm.hook_scale.add_hook(lambda x, hook: None)
+    assert (alone - plain).abs().max() < 1e-5 and torch.equal(family.run(), alone)

@@ -1,6 +1,6 @@
 """Whether memory grows with the number of forwards.
 
-    python benchmarks/memory.py       # about a minute and a half
+    python benchmarks/memory.py       # about seven minutes
 
 The real MiniLM, 4 texts of 32 tokens. Each arm runs on a bridge of its own, first a tenth of the
 forwards, after which the resident memory of the process is read, then the rest, after which it is
@@ -32,7 +32,7 @@ BATCH, LENGTH = 4, 32
 class Config(harness.Settings):
     """Sizes of the comparison."""
 
-    forwards: int = 1000
+    forwards: int = 3000
 
 
 def resident() -> float:
